@@ -1,1 +1,31 @@
-//! placeholder
+//! The vocabulary that both programs share: names, epochs, GTID sets, key ranges, records, and what travels between them.
+//!
+//! Who sends what to whom:
+//! - an agent sends [`report::Report`]s to the coordinator and receives [`desired::Desired`] states;
+//! - routers receive [`routing::RoutingSnapshot`]s;
+//! - coordinators replicate commands over [`topology`] records (see the crate `vt-coordinator-core`);
+//! - `vtctl` speaks the admin API of [`wire`].
+//!
+//! Nothing here does I/O, reads a clock or draws a random number.
+
+pub mod desired;
+pub mod epoch;
+pub mod gtid;
+pub mod ids;
+pub mod keyrange;
+pub mod report;
+pub mod routing;
+pub mod topology;
+
+/// What travels between processes, generated from `proto/*.proto`. Other code uses the domain types above.
+#[expect(
+    clippy::too_many_lines,
+    clippy::large_futures,
+    reason = "generated code"
+)]
+pub mod wire {
+    include!(concat!(env!("OUT_DIR"), "/vitrail.v1.rs"));
+    /// The descriptors of all messages and services, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/vitrail.v1.bin"));
+}

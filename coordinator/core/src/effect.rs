@@ -1,0 +1,21 @@
+//! Everything that the deciding core may ask the shell to do: a closed list.
+
+use vt_proto::{desired::Desired, epoch::Revision, routing::RoutingSnapshot};
+
+use crate::{apply::Refusal, command::Command};
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Propose to raft. Whether it took effect is known by [`Effect::Finished`], or never.
+    Propose(Command),
+    /// A command was applied or refused: whoever waits for this request id learns it.
+    Finished {
+        request_id: String,
+        outcome: Result<Revision, Refusal>,
+    },
+    /// The newest desired state of one agent; replaces what was to be sent before.
+    SendDesired(Box<Desired>),
+    /// The newest routing snapshot; replaces what was to be sent before.
+    PublishRouting(Box<RoutingSnapshot>),
+}

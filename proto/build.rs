@@ -1,0 +1,26 @@
+//! Compiles the .proto files without protoc, and their descriptors for reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+const FILES: &[&str] = &[
+    "topology.proto",
+    "agent.proto",
+    "routing.proto",
+    "admin.proto",
+    "raft.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("vitrail.v1.bin"), descriptors.encode_to_vec())?;
+    let rpc = env::var_os("CARGO_FEATURE_RPC").is_some();
+    tonic_prost_build::configure()
+        .build_client(rpc)
+        .build_server(rpc)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

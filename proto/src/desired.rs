@@ -1,0 +1,62 @@
+//! What the coordinator wants to be true on one host. A pure function of replicated records, so that every coordinator computes the same.
+
+use crate::{
+    epoch::{Epoch, Generation, Incarnation},
+    gtid::GtidSet,
+    ids::{ReplicaSetName, TabletAlias},
+    topology::{Endpoint, FinishedEpoch},
+};
+
+/// DDL to carry out on the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaTask {
+    pub id: u64,
+    /// The MySQL schema it applies to.
+    pub schema: String,
+    pub statements: Vec<String>,
+}
+
+/// What this tablet should become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Run mysqld, read-only, without replication: the replica set has no primary yet.
+    Standby,
+    /// Be the primary of the epoch: drain to `start_gtid`, open, keep open.
+    Primary {
+        start_gtid: GtidSet,
+        /// Acknowledgements that each OK must have: k.
+        acks: u32,
+        /// Permission to start mysqld again after this life of it ended. Without it an exited primary stays down.
+        restart_after: Option<Incarnation>,
+        /// Schemas that must exist.
+        schemas: Vec<String>,
+        schema_tasks: Vec<SchemaTask>,
+    },
+    /// Planned: stay primary in name, let transactions end within `grace_ms`, become read-only, report `demoted`. Never reopen alone.
+    Demote { grace_ms: u64 },
+    /// Promise the epoch, stop the IO thread whatever it shows, then report `revoked` and what was received. The applier goes on.
+    Revoke,
+    /// Promise the epoch and stop serving as primary, at any price; report `fenced`.
+    Fence,
+    /// Replicate from the source.
+    Replica {
+        source: Endpoint,
+        source_alias: TabletAlias,
+        /// Acknowledge what is received (semi-sync).
+        acker: bool,
+        /// What was kept of the epochs before: transactions of an ended epoch beyond it must be cut before mysqld starts.
+        history: Vec<FinishedEpoch>,
+    },
+}
+
+/// The whole of what one agent should make true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    pub alias: TabletAlias,
+    pub replica_set: ReplicaSetName,
+    /// Only grows; the agent refuses and reports an older one.
+    pub generation: Generation,
+    /// To be promised, on disk, before acting.
+    pub epoch: Epoch,
+    pub goal: Goal,
+}

@@ -1,0 +1,95 @@
+//! What an agent says is true on its host. Health never enters the raft log; only decisions do.
+
+use crate::{
+    epoch::{Epoch, Generation, Incarnation},
+    gtid::GtidSet,
+    topology::{Endpoint, Tablet},
+};
+
+/// The state of the supervised mysqld as guard and probes know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MysqldState {
+    /// Not started (yet), or the data directory is being made.
+    Starting,
+    /// Answers the administrative connection.
+    Running,
+    /// The process is there and the administrative connection does not answer in time.
+    Unresponsive { since_ms: u64 },
+    /// The guard saw it exit. Conclusive: it does not run and will not start by itself.
+    Exited { how: String },
+    /// It is kept down on purpose: fence marker, crash loop, or refused start; the text says which and what to do.
+    Held { why: String },
+}
+
+/// A replication thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadState {
+    Off,
+    /// Alive: it will reconnect and acknowledge. It does not count as stopped.
+    Connecting,
+    On,
+}
+
+/// The replication channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    pub source: Endpoint,
+    pub io: ThreadState,
+    pub sql: ThreadState,
+    /// Time since the source was last heard (heartbeat or event).
+    pub heartbeat_age_ms: Option<u64>,
+    /// How far applying is behind the source.
+    pub lag_ms: Option<u64>,
+    pub error: Option<String>,
+}
+
+/// The GTID sets of a tablet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GtidPosition {
+    pub executed: GtidSet,
+    /// Retrieved and executed together.
+    pub received: GtidSet,
+}
+
+/// The outcome of one schema change on this primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaResult {
+    pub id: u64,
+    pub error: Option<String>,
+}
+
+/// What is true on one host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Who speaks, as configured.
+    pub tablet: Tablet,
+    /// The kernel's boot id: tells a restarted host from a restarted agent.
+    pub boot_id: String,
+    /// The highest epoch it has promised, on disk.
+    pub promised: Epoch,
+    /// The desired state that it acts on.
+    pub generation: Generation,
+    pub mysqld: MysqldState,
+    pub incarnation: Incarnation,
+    pub server_uuid: Option<String>,
+    pub gtid: Option<GtidPosition>,
+    pub replication: Option<Replication>,
+    pub super_read_only: Option<bool>,
+    pub semi_sync_source: Option<bool>,
+    pub semi_sync_replica: Option<bool>,
+    /// The epoch under whose promise its IO thread was proven off, before `gtid` was read. None while any channel runs.
+    pub revoked: Option<Epoch>,
+    /// The epoch in which it is fenced: not serving writes, no commit waiting, will not reopen; `gtid` is final.
+    pub fenced: Option<Epoch>,
+    /// The generation of the `Demote` goal under which it became read-only and `gtid` was read.
+    pub demoted: Option<Generation>,
+    /// The epoch in which it is open for writes as primary, its term row acknowledged.
+    pub serving: Option<Epoch>,
+    /// It may have forgotten what it acknowledged: the host has rebooted since it last caught up with a primary.
+    pub amnesiac: bool,
+    pub schema_results: Vec<SchemaResult>,
+    /// Why it does not get closer to the desired state, if it does not.
+    pub blocked: Option<String>,
+    /// Free space of the data directory's file system.
+    pub disk_free_bytes: Option<u64>,
+}
