@@ -1,0 +1,40 @@
+# What a newcomer types. Everything that is more than one line is a script of its own, in tests/scripts.
+# Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-stop build test check bench hosts-test install-mysql
+
+scripts := tests/scripts
+# Where the scripts find the programs that `make build` made.
+export VT_BIN_DIR ?= $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## a replicated cluster on this machine that survives the death of its primary; installs what it needs
+	$(scripts)/demo
+
+demo-stop: ## end the demo's cluster and remove its data
+	$(scripts)/demo stop
+
+build: ## the three programs, optimised, into target/release
+	$(scripts)/need cc=gcc
+	cargo build --release --workspace --locked
+
+test: ## every test: cores, simulator, real clusters on real mysqld; installs what they need
+	$(scripts)/run-tests
+
+check: ## format and lints, as CI wants them
+	$(scripts)/need cc=gcc
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null || rustup component add rustfmt clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: build ## side by side with HAProxy and MySQL Router; figures into target/bench
+	$(scripts)/bench
+
+hosts-test: build ## the playbook on three fresh hosts with systemd, on this machine; needs root
+	$(scripts)/hosts-test
+
+install-mysql: ## a real MySQL outside the repository; prints where
+	@$(scripts)/install-mysql
