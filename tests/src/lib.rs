@@ -1,1 +1,3 @@
-//! placeholder
+//! The worlds that Vitrail is tried in: tidiness of the tree, simulated clusters, real clusters. Nothing here ships.
+
+pub mod tidy;
