@@ -1,0 +1,40 @@
+//! MySQL's error numbers and SQLSTATEs that the router reads or sends.
+
+/// Number of a MySQL error.
+pub type ErrorCode = u16;
+
+pub const HANDSHAKE_ERROR: ErrorCode = 1043;
+pub const DATABASE_ACCESS_DENIED: ErrorCode = 1044;
+pub const ACCESS_DENIED: ErrorCode = 1045;
+pub const NO_DATABASE_SELECTED: ErrorCode = 1046;
+pub const UNKNOWN_COMMAND: ErrorCode = 1047;
+pub const BAD_DATABASE: ErrorCode = 1049;
+pub const SERVER_SHUTDOWN: ErrorCode = 1053;
+pub const TOO_MANY_CONNECTIONS: ErrorCode = 1040;
+pub const UNKNOWN_ERROR: ErrorCode = 1105;
+pub const NET_PACKET_TOO_LARGE: ErrorCode = 1153;
+pub const PACKETS_OUT_OF_ORDER: ErrorCode = 1156;
+pub const NOT_SUPPORTED_YET: ErrorCode = 1235;
+pub const UNKNOWN_STATEMENT_HANDLER: ErrorCode = 1243;
+pub const OPTION_PREVENTS_STATEMENT: ErrorCode = 1290;
+pub const NEED_REPREPARE: ErrorCode = 1615;
+pub const READ_ONLY_MODE: ErrorCode = 1836;
+pub const MALFORMED_PACKET: ErrorCode = 1835;
+pub const OFFLINE_MODE: ErrorCode = 3032;
+pub const SECURE_TRANSPORT_REQUIRED: ErrorCode = 3159;
+pub const CLIENT_LOCAL_FILES_DISABLED: ErrorCode = 2068;
+
+/// SQLSTATE that the server gives to `code`; `HY000` for all that have none of their own.
+#[must_use]
+pub fn sql_state(code: ErrorCode) -> &'static [u8; 5] {
+    match code {
+        TOO_MANY_CONNECTIONS => b"08004",
+        HANDSHAKE_ERROR | NET_PACKET_TOO_LARGE | PACKETS_OUT_OF_ORDER | UNKNOWN_COMMAND
+        | SERVER_SHUTDOWN => b"08S01",
+        DATABASE_ACCESS_DENIED | BAD_DATABASE => b"42000",
+        ACCESS_DENIED => b"28000",
+        NO_DATABASE_SELECTED => b"3D000",
+        NOT_SUPPORTED_YET => b"42000",
+        _ => b"HY000",
+    }
+}
