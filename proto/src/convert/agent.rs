@@ -1,0 +1,291 @@
+//! Reports and desired states between their domain forms and the wire.
+
+use super::{ConvertError, list, optional, parse, required};
+use crate::{
+    desired::{Desired, Goal, SchemaTask},
+    epoch::{Epoch, Generation, Incarnation},
+    report::{GtidPosition, MysqldState, Replication, Report, SchemaResult, ThreadState},
+    wire,
+};
+
+impl From<Report> for wire::Report {
+    fn from(report: Report) -> Self {
+        Self {
+            tablet: Some(report.tablet.into()),
+            boot_id: report.boot_id,
+            promised: report.promised.0,
+            generation: report.generation.0,
+            mysqld: Some(report.mysqld.into()),
+            incarnation: report.incarnation.0,
+            server_uuid: report.server_uuid,
+            gtid: report.gtid.map(Into::into),
+            replication: report.replication.map(Into::into),
+            super_read_only: report.super_read_only,
+            semi_sync_source: report.semi_sync_source,
+            semi_sync_replica: report.semi_sync_replica,
+            revoked: report.revoked.map(|epoch| epoch.0),
+            fenced: report.fenced.map(|epoch| epoch.0),
+            demoted: report.demoted.map(|generation| generation.0),
+            serving: report.serving.map(|epoch| epoch.0),
+            amnesiac: report.amnesiac,
+            schema_results: report.schema_results.into_iter().map(Into::into).collect(),
+            blocked: report.blocked,
+            disk_free_bytes: report.disk_free_bytes,
+        }
+    }
+}
+
+impl TryFrom<wire::Report> for Report {
+    type Error = ConvertError;
+
+    fn try_from(report: wire::Report) -> Result<Self, ConvertError> {
+        Ok(Self {
+            tablet: required("tablet", report.tablet)?,
+            boot_id: report.boot_id,
+            promised: Epoch(report.promised),
+            generation: Generation(report.generation),
+            mysqld: required("mysqld", report.mysqld)?,
+            incarnation: Incarnation(report.incarnation),
+            server_uuid: report.server_uuid,
+            gtid: optional("gtid", report.gtid)?,
+            replication: optional("replication", report.replication)?,
+            super_read_only: report.super_read_only,
+            semi_sync_source: report.semi_sync_source,
+            semi_sync_replica: report.semi_sync_replica,
+            revoked: report.revoked.map(Epoch),
+            fenced: report.fenced.map(Epoch),
+            demoted: report.demoted.map(Generation),
+            serving: report.serving.map(Epoch),
+            amnesiac: report.amnesiac,
+            schema_results: report.schema_results.into_iter().map(Into::into).collect(),
+            blocked: report.blocked,
+            disk_free_bytes: report.disk_free_bytes,
+        })
+    }
+}
+
+impl From<MysqldState> for wire::MysqldState {
+    fn from(state: MysqldState) -> Self {
+        use wire::mysqld_state::State;
+        let state = match state {
+            MysqldState::Starting => State::Starting(wire::Starting {}),
+            MysqldState::Running => State::Running(wire::Running {}),
+            MysqldState::Unresponsive { since_ms } => {
+                State::Unresponsive(wire::Unresponsive { since_ms })
+            }
+            MysqldState::Exited { how } => State::Exited(wire::Exited { how }),
+            MysqldState::Held { why } => State::Held(wire::Held { why }),
+        };
+        Self { state: Some(state) }
+    }
+}
+
+impl TryFrom<wire::MysqldState> for MysqldState {
+    type Error = ConvertError;
+
+    fn try_from(state: wire::MysqldState) -> Result<Self, ConvertError> {
+        use wire::mysqld_state::State;
+        Ok(
+            match state.state.ok_or_else(|| ConvertError::missing("state"))? {
+                State::Starting(_) => Self::Starting,
+                State::Running(_) => Self::Running,
+                State::Unresponsive(wire::Unresponsive { since_ms }) => {
+                    Self::Unresponsive { since_ms }
+                }
+                State::Exited(wire::Exited { how }) => Self::Exited { how },
+                State::Held(wire::Held { why }) => Self::Held { why },
+            },
+        )
+    }
+}
+
+impl From<ThreadState> for wire::ThreadState {
+    fn from(state: ThreadState) -> Self {
+        match state {
+            ThreadState::Off => Self::Off,
+            ThreadState::Connecting => Self::Connecting,
+            ThreadState::On => Self::On,
+        }
+    }
+}
+
+/// A thread whose state is not known must never count as stopped, so an unset one is a mistake.
+fn thread_state(field: &str, state: wire::ThreadState) -> Result<ThreadState, ConvertError> {
+    match state {
+        wire::ThreadState::Off => Ok(ThreadState::Off),
+        wire::ThreadState::Connecting => Ok(ThreadState::Connecting),
+        wire::ThreadState::On => Ok(ThreadState::On),
+        wire::ThreadState::Unspecified => Err(ConvertError::missing(field)),
+    }
+}
+
+impl From<Replication> for wire::Replication {
+    fn from(replication: Replication) -> Self {
+        Self {
+            source: Some(replication.source.into()),
+            io: wire::ThreadState::from(replication.io).into(),
+            sql: wire::ThreadState::from(replication.sql).into(),
+            heartbeat_age_ms: replication.heartbeat_age_ms,
+            lag_ms: replication.lag_ms,
+            error: replication.error,
+        }
+    }
+}
+
+impl TryFrom<wire::Replication> for Replication {
+    type Error = ConvertError;
+
+    fn try_from(replication: wire::Replication) -> Result<Self, ConvertError> {
+        Ok(Self {
+            io: thread_state("io", replication.io())?,
+            sql: thread_state("sql", replication.sql())?,
+            source: required("source", replication.source)?,
+            heartbeat_age_ms: replication.heartbeat_age_ms,
+            lag_ms: replication.lag_ms,
+            error: replication.error,
+        })
+    }
+}
+
+impl From<GtidPosition> for wire::GtidPosition {
+    fn from(position: GtidPosition) -> Self {
+        Self {
+            executed: position.executed.to_string(),
+            received: position.received.to_string(),
+        }
+    }
+}
+
+impl TryFrom<wire::GtidPosition> for GtidPosition {
+    type Error = ConvertError;
+
+    fn try_from(position: wire::GtidPosition) -> Result<Self, ConvertError> {
+        Ok(Self {
+            executed: parse("executed", &position.executed)?,
+            received: parse("received", &position.received)?,
+        })
+    }
+}
+
+impl From<SchemaResult> for wire::SchemaResult {
+    fn from(SchemaResult { id, error }: SchemaResult) -> Self {
+        Self { id, error }
+    }
+}
+
+impl From<wire::SchemaResult> for SchemaResult {
+    fn from(wire::SchemaResult { id, error }: wire::SchemaResult) -> Self {
+        Self { id, error }
+    }
+}
+
+impl From<Desired> for wire::Desired {
+    fn from(desired: Desired) -> Self {
+        Self {
+            alias: desired.alias.to_string(),
+            replica_set: desired.replica_set.to_string(),
+            generation: desired.generation.0,
+            epoch: desired.epoch.0,
+            goal: Some(desired.goal.into()),
+        }
+    }
+}
+
+impl TryFrom<wire::Desired> for Desired {
+    type Error = ConvertError;
+
+    fn try_from(desired: wire::Desired) -> Result<Self, ConvertError> {
+        Ok(Self {
+            alias: parse("alias", &desired.alias)?,
+            replica_set: parse("replica_set", &desired.replica_set)?,
+            generation: Generation(desired.generation),
+            epoch: Epoch(desired.epoch),
+            goal: required("goal", desired.goal)?,
+        })
+    }
+}
+
+impl From<Goal> for wire::desired::Goal {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Standby => Self::Standby(wire::Standby {}),
+            Goal::Primary {
+                start_gtid,
+                acks,
+                restart_after,
+                schemas,
+                schema_tasks,
+            } => Self::Primary(wire::Primary {
+                start_gtid: start_gtid.to_string(),
+                acks,
+                restart_after: restart_after.map(|incarnation| incarnation.0),
+                schemas,
+                schema_tasks: schema_tasks.into_iter().map(Into::into).collect(),
+            }),
+            Goal::Demote { grace_ms } => Self::Demote(wire::Demote { grace_ms }),
+            Goal::Revoke => Self::Revoke(wire::Revoke {}),
+            Goal::Fence => Self::Fence(wire::Fence {}),
+            Goal::Replica {
+                source,
+                source_alias,
+                acker,
+                history,
+            } => Self::Replica(wire::Replica {
+                source: Some(source.into()),
+                source_alias: source_alias.to_string(),
+                acker,
+                history: history.into_iter().map(Into::into).collect(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<wire::desired::Goal> for Goal {
+    type Error = ConvertError;
+
+    fn try_from(goal: wire::desired::Goal) -> Result<Self, ConvertError> {
+        use wire::desired::Goal as Wire;
+        Ok(match goal {
+            Wire::Standby(_) => Self::Standby,
+            Wire::Primary(primary) => Self::Primary {
+                start_gtid: parse("start_gtid", &primary.start_gtid)?,
+                acks: primary.acks,
+                restart_after: primary.restart_after.map(Incarnation),
+                schemas: primary.schemas,
+                schema_tasks: primary.schema_tasks.into_iter().map(Into::into).collect(),
+            },
+            Wire::Demote(wire::Demote { grace_ms }) => Self::Demote { grace_ms },
+            Wire::Revoke(_) => Self::Revoke,
+            Wire::Fence(_) => Self::Fence,
+            Wire::Replica(replica) => Self::Replica {
+                source: required("source", replica.source)?,
+                source_alias: parse("source_alias", &replica.source_alias)?,
+                acker: replica.acker,
+                history: list("history", replica.history)?,
+            },
+        })
+    }
+}
+
+impl From<SchemaTask> for wire::SchemaTask {
+    fn from(task: SchemaTask) -> Self {
+        Self {
+            id: task.id,
+            schema: task.schema,
+            statements: task.statements,
+        }
+    }
+}
+
+impl From<wire::SchemaTask> for SchemaTask {
+    fn from(task: wire::SchemaTask) -> Self {
+        Self {
+            id: task.id,
+            schema: task.schema,
+            statements: task.statements,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
