@@ -1,6 +1,6 @@
 //! Routing snapshots between their domain form and the wire; agents also keep the wire form on disk.
 
-use super::{ConvertError, list, parse, required, topology::tablet_kind};
+use super::{ConvertError, list, parse, required};
 use crate::{
     epoch::{Epoch, Revision},
     routing::{
@@ -157,7 +157,7 @@ impl TryFrom<wire::ReplicaRoute> for ReplicaRoute {
     fn try_from(replica: wire::ReplicaRoute) -> Result<Self, ConvertError> {
         Ok(Self {
             alias: parse("alias", &replica.alias)?,
-            kind: tablet_kind("kind", replica.kind)?,
+            kind: replica.kind().try_into()?,
             mysql: required("mysql", replica.mysql)?,
             healthy: replica.healthy,
             lag_ms: replica.lag_ms,
