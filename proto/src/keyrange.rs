@@ -52,7 +52,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || text.len() > 2 * BOUNDARY_LENGTH_MAX || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || text.len() > 2 * BOUNDARY_LENGTH_MAX || !text.is_ascii() {
         return None;
     }
     (0..text.len())
