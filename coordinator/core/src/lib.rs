@@ -6,6 +6,7 @@
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 pub mod apply;
+pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod event;
