@@ -1,0 +1,4 @@
+//! Tests of the planner's public face. Never talks to a server.
+
+mod cases;
+mod properties;
