@@ -1,0 +1,111 @@
+//! Whether a desired state that arrived may be followed. Never acts on it.
+
+use vt_proto::{
+    desired::Desired,
+    epoch::{Epoch, Generation},
+    ids::TabletAlias,
+};
+
+use crate::persisted::{Persisted, Record};
+
+/// Why a desired state is not followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "the coordinator speaks for cluster {theirs}, this tablet belongs to {ours}: check `coordinators`, or empty the agent's data directory to move it"
+    )]
+    ForeignCluster { ours: String, theirs: String },
+    #[error("the desired state is for {theirs}, this is {ours}: two agents use one alias")]
+    OtherTablet {
+        ours: TabletAlias,
+        theirs: TabletAlias,
+    },
+    #[error("the desired state has generation {theirs}, generation {ours} is known already")]
+    OlderGeneration {
+        ours: Generation,
+        theirs: Generation,
+    },
+    #[error("the desired state has epoch {theirs}, epoch {ours} is promised already")]
+    OlderEpoch { ours: Epoch, theirs: Epoch },
+}
+
+/// Accepts or refuses a desired state. On first contact there is something to persist before it is followed.
+pub fn accept(
+    persisted: &Persisted,
+    alias: &TabletAlias,
+    cluster_id: &str,
+    desired: &Desired,
+) -> Result<Option<Record>, Refusal> {
+    if let Some(ours) = &persisted.cluster_id
+        && ours != cluster_id
+    {
+        return Err(Refusal::ForeignCluster {
+            ours: ours.clone(),
+            theirs: cluster_id.to_owned(),
+        });
+    }
+    if desired.alias != *alias {
+        return Err(Refusal::OtherTablet {
+            ours: alias.clone(),
+            theirs: desired.alias.clone(),
+        });
+    }
+    if desired.generation < persisted.generation {
+        return Err(Refusal::OlderGeneration {
+            ours: persisted.generation,
+            theirs: desired.generation,
+        });
+    }
+    if desired.epoch < persisted.promised {
+        return Err(Refusal::OlderEpoch {
+            ours: persisted.promised,
+            theirs: desired.epoch,
+        });
+    }
+    let first_contact = persisted.cluster_id.is_none();
+    Ok(first_contact.then(|| Record::Joined {
+        cluster_id: cluster_id.to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use vt_proto::desired::Goal;
+
+    use super::*;
+
+    #[test]
+    fn older_foreign_and_misdirected_states_are_refused() {
+        let alias: TabletAlias = "zone1-100".parse().unwrap();
+        let persisted = Persisted {
+            cluster_id: Some("a".into()),
+            promised: Epoch(5),
+            generation: Generation(9),
+            ..Persisted::default()
+        };
+        for (name, cluster_id, to, generation, epoch, accepted) in [
+            ("same", "a", "zone1-100", 9, 5, true),
+            ("newer", "a", "zone1-100", 10, 6, true),
+            ("foreign", "b", "zone1-100", 10, 6, false),
+            ("other tablet", "a", "zone1-101", 10, 6, false),
+            ("older generation", "a", "zone1-100", 8, 6, false),
+            ("older epoch", "a", "zone1-100", 10, 4, false),
+        ] {
+            let desired = Desired {
+                alias: to.parse().unwrap(),
+                replica_set: "main".parse().unwrap(),
+                generation: Generation(generation),
+                epoch: Epoch(epoch),
+                goal: Goal::Standby,
+            };
+            let answer = accept(&persisted, &alias, cluster_id, &desired);
+            assert_eq!(answer.is_ok(), accepted, "{name}");
+            let first = accept(&Persisted::default(), &alias, cluster_id, &desired);
+            assert_eq!(
+                matches!(first, Ok(Some(Record::Joined { .. }))),
+                to == "zone1-100",
+                "{name}: first contact joins"
+            );
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What may be claimed towards the coordinator. Every claim is a proof obligation: see each field of `Report`.
+
+use vt_proto::{
+    desired::{Desired, Goal},
+    epoch::{Epoch, Generation},
+    report::ThreadState,
+};
+
+use crate::{memory::Memory, observed::Observed, persisted::Persisted};
+
+/// Facts that a failover is built on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    pub revoked: Option<Epoch>,
+    pub fenced: Option<Epoch>,
+    pub demoted: Option<Generation>,
+    pub serving: Option<Epoch>,
+}
+
+/// What may be claimed now.
+pub fn claims(
+    observed: &Observed,
+    persisted: &Persisted,
+    memory: &Memory,
+    desired: Option<&Desired>,
+) -> Claims {
+    let current = desired.filter(|desired| desired.epoch == persisted.promised);
+    let goal = current.map(|desired| &desired.goal);
+    Claims {
+        revoked: matches!(goal, Some(Goal::Revoke | Goal::Fence))
+            .then(|| revoked(observed, persisted, memory))
+            .flatten(),
+        fenced: matches!(goal, Some(Goal::Fence))
+            .then(|| fenced(observed, persisted))
+            .flatten(),
+        demoted: current
+            .filter(|desired| matches!(desired.goal, Goal::Demote { .. }))
+            .filter(|desired| desired.generation == persisted.generation)
+            .filter(|_| is_closed(observed))
+            .map(|desired| desired.generation),
+        serving: serving(observed, persisted),
+    }
+}
+
+/// The promise is on disk, and a STOP returned under it, or there is no mysqld that could acknowledge.
+fn revoked(observed: &Observed, persisted: &Persisted, memory: &Memory) -> Option<Epoch> {
+    if observed.is_down() {
+        return Some(persisted.promised);
+    }
+    let server = observed.server.as_ref()?;
+    let stopped = memory.io_stopped == Some((persisted.promised, observed.incarnation));
+    let off = server
+        .channel
+        .as_ref()
+        .is_none_or(|channel| channel.io == ThreadState::Off);
+    (stopped && off).then_some(persisted.promised)
+}
+
+/// Down behind a fence marker, or closed with no commit waiting.
+fn fenced(observed: &Observed, persisted: &Persisted) -> Option<Epoch> {
+    let marked = observed.fence_marker == Some(persisted.promised);
+    let shut = observed.is_down() || is_closed(observed);
+    (marked && shut).then_some(persisted.promised)
+}
+
+/// `super_read_only` has been reached (it waits for every commit under way) and no commit waits for an acknowledgement.
+pub(crate) fn is_closed(observed: &Observed) -> bool {
+    observed
+        .server
+        .as_ref()
+        .is_some_and(|server| server.super_read_only && server.wait_sessions == 0)
+}
+
+/// Open in the promised epoch, in the life of mysqld whose first row was acknowledged, with semi-sync in force.
+fn serving(observed: &Observed, persisted: &Persisted) -> Option<Epoch> {
+    let primaryship = persisted.primaryship.as_ref()?;
+    let server = observed.server.as_ref()?;
+    let open = primaryship.epoch == persisted.promised
+        && primaryship.opened == Some(observed.incarnation)
+        && !observed.is_down()
+        && !server.read_only
+        && !server.super_read_only
+        && server.source_semi_sync;
+    open.then_some(primaryship.epoch)
+}

@@ -1,0 +1,234 @@
+//! The comparison: from what is observed and what is desired, the one next safe action, or why there is none.
+//!
+//! Order of every goal: promise, then act; what cannot be undone comes after the proof that it is safe.
+
+use vt_proto::{
+    desired::{Desired, Goal},
+    epoch::Epoch,
+    gtid::GtidSet,
+    report::ThreadState,
+    topology::FinishedEpoch,
+};
+
+use crate::{
+    action::Action,
+    memory::Memory,
+    observed::{Observed, Process, Server},
+    persisted::{Persisted, Record},
+};
+
+mod demote;
+mod fence;
+mod primary;
+mod replica;
+mod revoke;
+mod standby;
+
+#[cfg(test)]
+mod tests;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Nothing: either all is as desired, or `blocked` tells what is awaited.
+    pub action: Option<Action>,
+    /// Why the desired state is not reached by anything this tablet can do now.
+    pub blocked: Option<String>,
+}
+
+impl Step {
+    fn act(action: Action) -> Self {
+        Self {
+            action: Some(action),
+            blocked: None,
+        }
+    }
+
+    fn record(record: Record) -> Self {
+        Self::act(Action::Persist(record))
+    }
+
+    /// All is as desired.
+    fn rest() -> Self {
+        Self {
+            action: None,
+            blocked: None,
+        }
+    }
+
+    fn blocked(why: impl Into<String>) -> Self {
+        Self {
+            action: None,
+            blocked: Some(why.into()),
+        }
+    }
+}
+
+/// Everything a rule may look at.
+pub(crate) struct View<'a> {
+    pub(crate) observed: &'a Observed,
+    pub(crate) persisted: &'a Persisted,
+    pub(crate) memory: &'a Memory,
+    pub(crate) epoch: Epoch,
+    pub(crate) now_ms: u64,
+}
+
+impl View<'_> {
+    /// How long this desired state has been followed.
+    pub(crate) fn goal_age_ms(&self) -> u64 {
+        self.memory
+            .goal_since
+            .map_or(0, |(_, since_ms)| self.now_ms.saturating_sub(since_ms))
+    }
+
+    /// Takes an action unless it failed a moment ago.
+    pub(crate) fn attempt(&self, action: Action) -> Step {
+        match self.memory.pause(&action, self.now_ms) {
+            Some(why) => Step::blocked(why),
+            None => match &self.memory.failure {
+                Some(past) if past.action == action => Step {
+                    blocked: Some(format!("{} failed: {}", action.name(), past.error)),
+                    action: Some(action),
+                },
+                _ => Step::act(action),
+            },
+        }
+    }
+}
+
+/// Names the next safe action. Call again after it, and after every new observation.
+pub fn converge(
+    observed: &Observed,
+    persisted: &Persisted,
+    memory: &Memory,
+    desired: Option<&Desired>,
+    now_ms: u64,
+) -> Step {
+    let Some(desired) = desired else {
+        return without_orders(&View {
+            observed,
+            persisted,
+            memory,
+            epoch: persisted.promised,
+            now_ms,
+        });
+    };
+    assert!(
+        desired.epoch >= persisted.promised && desired.generation >= persisted.generation,
+        "an older desired state is refused where it arrives"
+    );
+    let view = View {
+        observed,
+        persisted,
+        memory,
+        epoch: desired.epoch,
+        now_ms,
+    };
+    if persisted.promised < desired.epoch || persisted.generation < desired.generation {
+        return view.attempt(Action::Persist(Record::Promise {
+            epoch: desired.epoch,
+            generation: desired.generation,
+        }));
+    }
+    match &desired.goal {
+        Goal::Standby => standby::step(&view),
+        Goal::Primary {
+            start_gtid,
+            acks,
+            restart_after,
+            schemas,
+            schema_tasks,
+        } => primary::step(
+            &view,
+            &primary::Order {
+                start_gtid,
+                acks: *acks,
+                restart_after: *restart_after,
+                schemas,
+                schema_tasks,
+            },
+        ),
+        Goal::Demote { grace_ms } => demote::step(&view, *grace_ms),
+        Goal::Revoke => revoke::step(&view),
+        Goal::Fence => fence::step(&view),
+        Goal::Replica {
+            source,
+            acker,
+            history,
+            ..
+        } => replica::step(
+            &view,
+            &replica::Order {
+                source,
+                acker: *acker,
+                history,
+            },
+        ),
+    }
+}
+
+/// Nobody has said what is desired: leave mysqld as it is. A data directory may be made meanwhile, that binds nobody.
+fn without_orders(view: &View<'_>) -> Step {
+    match view.observed.process {
+        Process::Absent => view.attempt(Action::InitialiseDataDirectory),
+        _ => Step::rest(),
+    }
+}
+
+/// mysqld must run and answer; it may be started because nothing of it can be un-acknowledged.
+/// `Err` is what to do or to wait for first.
+fn running<'a>(view: &View<'a>) -> Result<&'a Server, Step> {
+    match &view.observed.process {
+        Process::Absent => Err(view.attempt(Action::InitialiseDataDirectory)),
+        Process::Held { why } => Err(Step::blocked(why.clone())),
+        Process::Down { .. } if view.observed.fence_marker.is_some() => {
+            Err(view.attempt(Action::RemoveFenceMarker))
+        }
+        Process::Down { .. } => Err(view.attempt(Action::StartMysqld)),
+        Process::Up => view.observed.server.as_ref().ok_or_else(|| answering(view)),
+    }
+}
+
+fn answering(view: &View<'_>) -> Step {
+    match view.observed.unresponsive_ms {
+        Some(since_ms) => Step::blocked(format!("mysqld has not answered for {since_ms} ms")),
+        None => Step::blocked("mysqld is starting"),
+    }
+}
+
+/// The applier goes on in every goal but that of an open primary: what is received must be applied before it is needed.
+fn keep_applying(view: &View<'_>, server: &Server) -> Option<Step> {
+    let channel = server.channel.as_ref()?;
+    if channel.sql != ThreadState::Off {
+        return None;
+    }
+    match &channel.sql_error {
+        // Tried again, slowly: some errors heal, and a stopped applier has no other owner.
+        Some((code, text)) if view.goal_age_ms() % APPLIER_RETRY_MS >= APPLIER_RETRY_WINDOW_MS => {
+            Some(Step::blocked(format!(
+                "applying has stopped: {text} (error {code})"
+            )))
+        }
+        _ => Some(view.attempt(Action::StartSqlThread)),
+    }
+}
+
+/// An applier that stopped with an error is started again this often.
+const APPLIER_RETRY_MS: u64 = 10_000;
+/// Within this part of the period; wider than the shell's pause between two steps.
+const APPLIER_RETRY_WINDOW_MS: u64 = 300;
+
+/// Everything that was kept of all finished epochs, if an epoch from `since` on is among them.
+/// Each `kept` is the whole start of the following epoch, so that the newest contains the others.
+fn kept_since(history: &[FinishedEpoch], since: Epoch) -> Option<GtidSet> {
+    history
+        .iter()
+        .any(|finished| finished.epoch >= since)
+        .then(|| kept(history))
+}
+
+fn kept(history: &[FinishedEpoch]) -> GtidSet {
+    history
+        .iter()
+        .fold(GtidSet::new(), |all, finished| all.union(&finished.kept))
+}

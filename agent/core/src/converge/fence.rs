@@ -1,0 +1,37 @@
+//! Goal: stop serving as primary, at any price. Never a clean shutdown, never a read-only switch behind a waiting commit.
+
+use super::{Step, View};
+use crate::{action::Action, claims, observed::Process};
+
+pub(super) fn step(view: &View<'_>) -> Step {
+    if view.observed.fence_marker != Some(view.epoch) {
+        return view.attempt(Action::WriteFenceMarker { epoch: view.epoch });
+    }
+    match &view.observed.process {
+        Process::Up => close(view),
+        // Down behind the marker: fenced. It stays down until its tail can be judged.
+        Process::Absent | Process::Down { .. } | Process::Held { .. } => Step::rest(),
+    }
+}
+
+/// Close it with short limits; where one is missed or a commit waits, kill.
+fn close(view: &View<'_>) -> Step {
+    let Some(server) = &view.observed.server else {
+        return view.attempt(Action::KillMysqld);
+    };
+    if claims::is_closed(view.observed) {
+        return Step::rest();
+    }
+    let late = [Action::CutSessions, Action::CloseServer]
+        .iter()
+        .any(|action| view.memory.failures_of(action) > 0)
+        || view.memory.failures_of(&Action::KillMysqld) > 0;
+    // A waiting commit would hold the read-only switch, which would fire later, and a shutdown would answer OK for it.
+    if late || server.wait_sessions > 0 || view.observed.unresponsive_ms.is_some() {
+        return view.attempt(Action::KillMysqld);
+    }
+    if !server.offline_mode {
+        return Step::act(Action::CutSessions);
+    }
+    Step::act(Action::CloseServer)
+}

@@ -1,0 +1,191 @@
+//! Goal: be the primary of the epoch. Nothing opens before everything acknowledged is applied here and the epoch's first
+//! own row is acknowledged by as many as each later write will be.
+
+use vt_proto::{desired::SchemaTask, epoch::Incarnation, gtid::GtidSet, report::ThreadState};
+
+use super::{Step, View, answering, keep_applying};
+use crate::{
+    action::{Action, Work},
+    observed::{Process, Server},
+    persisted::{Primaryship, Record},
+};
+
+/// Work that failed is tried again after this.
+const WORK_RETRY_MS: u64 = 1_000;
+
+/// The order to be primary.
+pub(super) struct Order<'a> {
+    pub(super) start_gtid: &'a GtidSet,
+    pub(super) acks: u32,
+    pub(super) restart_after: Option<Incarnation>,
+    pub(super) schemas: &'a [String],
+    pub(super) schema_tasks: &'a [SchemaTask],
+}
+
+pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
+    let server = match &view.observed.process {
+        Process::Absent => {
+            return Step::blocked(
+                "chosen as primary without a data directory; the coordinator has to choose another",
+            );
+        }
+        Process::Held { why } => return Step::blocked(why.clone()),
+        Process::Down { .. } => return restart(view, order),
+        Process::Up => match &view.observed.server {
+            Some(server) => server,
+            None => return answering(view),
+        },
+    };
+    match &view.persisted.primaryship {
+        Some(primaryship) if is_open(view, primaryship) => keep_open(view, order, server),
+        primaryship => open(view, order, server, primaryship.as_ref()),
+    }
+}
+
+/// An exit is conclusive for the coordinator, so that only its word for this very life starts mysqld again.
+fn restart(view: &View<'_>, order: &Order<'_>) -> Step {
+    if order.restart_after != Some(view.observed.incarnation) {
+        return Step::blocked(
+            "mysqld has ended; the coordinator decides between a restart here and another primary",
+        );
+    }
+    if view.observed.fence_marker.is_some() {
+        return view.attempt(Action::RemoveFenceMarker);
+    }
+    view.attempt(Action::StartMysqld)
+}
+
+/// Its first row of this epoch was acknowledged in this life of mysqld.
+fn is_open(view: &View<'_>, primaryship: &Primaryship) -> bool {
+    primaryship.epoch == view.epoch && primaryship.opened == Some(view.observed.incarnation)
+}
+
+fn open(
+    view: &View<'_>,
+    order: &Order<'_>,
+    server: &Server,
+    primaryship: Option<&Primaryship>,
+) -> Step {
+    if let Some(step) = drain(view, order, server) {
+        return step;
+    }
+    if view.observed.fence_marker.is_some() {
+        return view.attempt(Action::RemoveFenceMarker);
+    }
+    // Offline mode would keep the ackers away too.
+    if server.offline_mode {
+        return view.attempt(Action::RestoreSessions);
+    }
+    // Only now: a relay log that is still applied would wait for acknowledgements of its own.
+    if !server.source_semi_sync || server.wait_for_replica_count != order.acks {
+        return view.attempt(Action::EnableSourceSemiSync { acks: order.acks });
+    }
+    // On disk before the first own transaction is possible: a tail is recognised by it.
+    let begun = primaryship.is_some_and(|primaryship| {
+        primaryship.epoch == view.epoch && primaryship.server_uuid == server.server_uuid
+    });
+    if !begun {
+        return view.attempt(Action::Persist(Record::PrimaryshipBegins {
+            epoch: view.epoch,
+            server_uuid: server.server_uuid.clone(),
+        }));
+    }
+    if !view.observed.role_marker {
+        return view.attempt(Action::WriteRoleMarker);
+    }
+    if server.super_read_only {
+        return view.attempt(Action::OpenForAgent);
+    }
+    let life = (view.epoch, view.observed.incarnation);
+    if view.memory.term_row != Some(life) {
+        return work(
+            view,
+            Work::TermRow {
+                epoch: life.0,
+                incarnation: life.1,
+            },
+        );
+    }
+    view.attempt(Action::Persist(Record::Opened {
+        incarnation: view.observed.incarnation,
+    }))
+}
+
+/// Apply everything: what was acknowledged in the epochs before, and what else has arrived. Then forget the channel.
+fn drain(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
+    let Some(channel) = &server.channel else {
+        return (!server.executed.contains(order.start_gtid))
+            .then(|| Step::blocked(missing(order, &server.executed)));
+    };
+    if channel.io != ThreadState::Off {
+        return Some(view.attempt(Action::StopIoThread));
+    }
+    let all = order.start_gtid.union(&server.received);
+    if server.executed.contains(&all) {
+        return Some(view.attempt(Action::ResetReplication));
+    }
+    if let Some(step) = keep_applying(view, server) {
+        return Some(step);
+    }
+    if !server.received.contains(order.start_gtid) {
+        return Some(Step::blocked(missing(order, &server.received)));
+    }
+    Some(Step::blocked("the relay log is being applied"))
+}
+
+fn missing(order: &Order<'_>, have: &GtidSet) -> String {
+    format!(
+        "the epoch starts with transactions that are not here: {}",
+        order.start_gtid.subtract(have)
+    )
+}
+
+fn keep_open(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
+    if !server.source_semi_sync || server.wait_for_replica_count != order.acks {
+        return view.attempt(Action::EnableSourceSemiSync { acks: order.acks });
+    }
+    if server.super_read_only {
+        return view.attempt(Action::OpenForAgent);
+    }
+    if server.offline_mode {
+        return view.attempt(Action::RestoreSessions);
+    }
+    if server.read_only {
+        return view.attempt(Action::OpenForAll);
+    }
+    let absent = order
+        .schemas
+        .iter()
+        .find(|name| !server.schemas.contains(*name));
+    if let Some(name) = absent {
+        return work(view, Work::CreateSchema { name: name.clone() });
+    }
+    // Each exactly once: whatever stands in the server about a task, also a start without an end, is its outcome.
+    let next = order
+        .schema_tasks
+        .iter()
+        .find(|task| !server.schema_changes.contains_key(&task.id));
+    match next {
+        Some(task) => work(view, Work::SchemaChange(task.clone())),
+        None => Step::rest(),
+    }
+}
+
+/// Starts work unless some is under way or it failed a moment ago.
+fn work(view: &View<'_>, work: Work) -> Step {
+    if let Some(current) = &view.memory.work {
+        return match current {
+            Work::TermRow { .. } => {
+                Step::blocked("the first row of the epoch waits for its acknowledgements")
+            }
+            _ => Step::rest(),
+        };
+    }
+    if let Some((failed, error, at_ms)) = &view.memory.work_failure
+        && *failed == work
+        && view.now_ms.saturating_sub(*at_ms) < WORK_RETRY_MS
+    {
+        return Step::blocked(error.clone());
+    }
+    view.attempt(Action::StartWork(work))
+}

@@ -1,0 +1,277 @@
+//! Goal: replicate from the source. What a former primary wrote beyond its epoch is cut before it may start or connect.
+
+use vt_proto::{
+    gtid::GtidSet,
+    report::ThreadState,
+    topology::{Endpoint, FinishedEpoch},
+};
+
+use super::{Step, View, keep_applying, kept, kept_since, running};
+use crate::{
+    action::Action,
+    observed::{Channel, Process, Server},
+    persisted::{Primaryship, Record},
+};
+
+/// How often cutting is tried before a copy is made.
+const CUTS_MAX: u32 = 2;
+/// A source that is still draining refuses replicas that are ahead of it: only after this is a copy made.
+const FATAL_PATIENCE_MS: u64 = 10_000;
+/// Between two starts of an IO thread that the source refuses.
+const REFUSED_RETRY_MS: u64 = 200;
+/// A thread that was just started shows a little later whether it acknowledges.
+const SEMI_SYNC_SETTLED_MS: u64 = 2_000;
+
+/// The order to replicate.
+pub(super) struct Order<'a> {
+    pub(super) source: &'a Endpoint,
+    pub(super) acker: bool,
+    pub(super) history: &'a [FinishedEpoch],
+}
+
+pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
+    if let Some(primaryship) = &view.persisted.primaryship
+        && let Some(step) = end_primaryship(view, order, primaryship)
+    {
+        return step;
+    }
+    let server = match running(view) {
+        Ok(server) => server,
+        Err(step) => return step,
+    };
+    if let Some(step) = settle(view, server) {
+        return step;
+    }
+    if let Some(reason) = clone_reason(view, order, server) {
+        return copy(view, order, server, &reason);
+    }
+    if let Some(step) = connect(view, order, server) {
+        return step;
+    }
+    // Source-side semi-sync would make its own applier wait; it is switched off once the replica may be of use as an acker.
+    if server.source_semi_sync {
+        return view.attempt(Action::DisableSourceSemiSync);
+    }
+    if let Some(step) = keep_applying(view, server) {
+        return step;
+    }
+    remember(view, order, server)
+}
+
+/// A former primary: down, it may hold a tail that a start would commit; running, it may hold one that is committed.
+fn end_primaryship(view: &View<'_>, order: &Order<'_>, primaryship: &Primaryship) -> Option<Step> {
+    if primaryship.epoch >= view.epoch {
+        return Some(Step::blocked(format!(
+            "this tablet is recorded as primary of epoch {} and is asked to be a replica in it",
+            primaryship.epoch
+        )));
+    }
+    if view.persisted.clone_reason.is_some() {
+        return None;
+    }
+    let Some(kept) = kept_since(order.history, primaryship.epoch) else {
+        return Some(Step::record(Record::CloneNeeded {
+            reason: format!(
+                "what was kept of epoch {} is not known any more",
+                primaryship.epoch
+            ),
+        }));
+    };
+    match &view.observed.process {
+        Process::Up => end_running(view, primaryship, &kept),
+        Process::Down { .. } if !primaryship.tail_cut => Some(cut(view, primaryship, kept)),
+        Process::Absent => Some(Step::record(Record::PrimaryshipOver)),
+        Process::Down { .. } | Process::Held { .. } => None,
+    }
+}
+
+fn cut(view: &View<'_>, primaryship: &Primaryship, kept: GtidSet) -> Step {
+    let action = Action::CutTail {
+        kept,
+        server_uuid: primaryship.server_uuid.clone(),
+    };
+    if view.memory.failures_of(&action) >= CUTS_MAX {
+        let error = view.memory.failure.as_ref().map(|past| past.error.clone());
+        return Step::record(Record::CloneNeeded {
+            reason: format!(
+                "cutting the tail of epoch {} failed: {}",
+                primaryship.epoch,
+                error.unwrap_or_default()
+            ),
+        });
+    }
+    view.attempt(action)
+}
+
+fn end_running(view: &View<'_>, primaryship: &Primaryship, kept: &GtidSet) -> Option<Step> {
+    let Some(server) = &view.observed.server else {
+        let hung = view.observed.unresponsive_ms.is_some();
+        return hung.then(|| view.attempt(Action::KillMysqld));
+    };
+    let closing = Action::CloseServer;
+    if server.wait_sessions > 0 || view.memory.failures_of(&closing) > 0 {
+        return Some(view.attempt(Action::KillMysqld));
+    }
+    if !server.super_read_only {
+        return Some(Step::act(closing));
+    }
+    let tail = server
+        .executed
+        .of_server(&primaryship.server_uuid)
+        .subtract(kept);
+    if tail.is_empty() {
+        if view.observed.role_marker {
+            return Some(view.attempt(Action::RemoveRoleMarker));
+        }
+        return Some(Step::record(Record::PrimaryshipOver));
+    }
+    if primaryship.tail_cut {
+        return Some(Step::record(Record::CloneNeeded {
+            reason: format!(
+                "committed beyond the end of epoch {}: {tail}",
+                primaryship.epoch
+            ),
+        }));
+    }
+    Some(view.attempt(Action::KillMysqld))
+}
+
+/// Closed, and without what a fence left behind.
+fn settle(view: &View<'_>, server: &Server) -> Option<Step> {
+    if !server.super_read_only {
+        return Some(view.attempt(Action::CloseServer));
+    }
+    if server.offline_mode {
+        return Some(view.attempt(Action::RestoreSessions));
+    }
+    if view.observed.fence_marker.is_some() {
+        return Some(view.attempt(Action::RemoveFenceMarker));
+    }
+    if view.observed.role_marker {
+        return Some(view.attempt(Action::RemoveRoleMarker));
+    }
+    None
+}
+
+/// Transactions of its own that nobody kept.
+fn own_errant(view: &View<'_>, order: &Order<'_>, server: &Server) -> GtidSet {
+    let mut own = server.executed.of_server(&server.server_uuid);
+    if let Some(primaryship) = &view.persisted.primaryship {
+        own = own.union(&server.executed.of_server(&primaryship.server_uuid));
+    }
+    own.subtract(&kept(order.history))
+}
+
+fn clone_reason(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<String> {
+    if let Some(reason) = &view.persisted.clone_reason {
+        return Some(reason.clone());
+    }
+    let errant = own_errant(view, order, server);
+    if !errant.is_empty() {
+        return Some(format!("written here and kept nowhere: {errant}"));
+    }
+    let since_ms = view.memory.io_fatal_since_ms?;
+    let (code, text) = server.channel.as_ref()?.io_error.as_ref()?;
+    (view.now_ms.saturating_sub(since_ms) >= FATAL_PATIENCE_MS)
+        .then(|| format!("the source refuses this tablet: {text} (error {code})"))
+}
+
+/// Replaces the data. The shell refuses where the donor lacks anything but the errant transactions.
+fn copy(view: &View<'_>, order: &Order<'_>, server: &Server, reason: &str) -> Step {
+    if server
+        .channel
+        .as_ref()
+        .is_some_and(|channel| channel.io != ThreadState::Off)
+    {
+        return view.attempt(Action::StopIoThread);
+    }
+    let mut step = view.attempt(Action::Clone {
+        donor: order.source.clone(),
+        may_lose: own_errant(view, order, server),
+    });
+    let detail = step.blocked.take();
+    step.blocked = Some(match detail {
+        Some(detail) => format!("{reason}; {detail}"),
+        None => format!("{reason}; the data is replaced by a copy"),
+    });
+    step
+}
+
+/// The channel: to the right source, acknowledging as desired, running.
+fn connect(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
+    let Some(channel) = &server.channel else {
+        return Some(view.attempt(Action::ConfigureChannel {
+            source: order.source.clone(),
+        }));
+    };
+    if channel.source != *order.source {
+        return Some(repoint(view, order, server, channel));
+    }
+    // On disk before the first acknowledgement. Where it may have forgotten some, only catching up changes that.
+    if order.acker && view.persisted.acking.is_none() && !view.persisted.replaced {
+        return Some(acks(view, server));
+    }
+    if server.replica_semi_sync != order.acker {
+        return Some(view.attempt(Action::SetReplicaSemiSync {
+            enabled: order.acker,
+        }));
+    }
+    match channel.io {
+        ThreadState::Off => Some(start_io(view, channel)),
+        // The setting takes effect when the thread starts.
+        ThreadState::On
+            if server.replica_acknowledges != order.acker
+                && view.memory.io_runs_since(view.now_ms, SEMI_SYNC_SETTLED_MS) =>
+        {
+            Some(view.attempt(Action::StopIoThread))
+        }
+        ThreadState::Connecting | ThreadState::On => None,
+    }
+}
+
+/// Host and port only, with the SQL thread running: a full CHANGE throws away what is received and not yet applied.
+fn repoint(view: &View<'_>, order: &Order<'_>, server: &Server, channel: &Channel) -> Step {
+    if channel.io != ThreadState::Off {
+        return view.attempt(Action::StopIoThread);
+    }
+    if let Some(step) = keep_applying(view, server) {
+        return step;
+    }
+    view.attempt(Action::RepointChannel {
+        source: order.source.clone(),
+    })
+}
+
+fn start_io(view: &View<'_>, channel: &Channel) -> Step {
+    match &channel.io_error {
+        Some((code, text)) if !view.memory.io_runs_since(view.now_ms, REFUSED_RETRY_MS) => {
+            Step::blocked(format!("replication has stopped: {text} (error {code})"))
+        }
+        _ => view.attempt(Action::StartIoThread),
+    }
+}
+
+fn acks(view: &View<'_>, server: &Server) -> Step {
+    Step::record(Record::Acks {
+        boot_id: view.observed.boot_id.clone(),
+        server_uuid: server.server_uuid.clone(),
+    })
+}
+
+/// Once it has caught up, it answers for what it acknowledges from now on.
+fn remember(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
+    let Some(channel) = &server.channel else {
+        return Step::rest();
+    };
+    if let (ThreadState::Connecting, Some((code, text))) = (channel.io, &channel.io_error) {
+        return Step::blocked(format!("the source is not reached: {text} (error {code})"));
+    }
+    let current = view.persisted.acking.as_ref().is_some_and(|acking| {
+        acking.boot_id == view.observed.boot_id && acking.server_uuid == server.server_uuid
+    });
+    let known = current && !view.persisted.replaced;
+    if order.acker && !known && channel.caught_up && channel.io == ThreadState::On {
+        return acks(view, server);
+    }
+    Step::rest()
+}

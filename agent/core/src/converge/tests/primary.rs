@@ -1,0 +1,206 @@
+//! Situations of a tablet that is, becomes or ends being primary.
+
+use super::{
+    table::{
+        Expect::{Blocked, Do, Rest},
+        check, check_all,
+    },
+    *,
+};
+
+#[test]
+fn becoming_and_being_primary() {
+    fn chosen(h: &mut Host) {
+        h.order(5, primary_goal());
+    }
+    check_all(vec![
+        (
+            "revoke first",
+            Host::replica,
+            chosen,
+            Do(Action::StopIoThread),
+        ),
+        (
+            "drain first",
+            Host::replica,
+            |h| {
+                chosen(h);
+                h.channel().io = ThreadState::Off;
+                h.server().executed = set("A:1-10,B:1-4");
+            },
+            Blocked("relay log"),
+        ),
+        (
+            "what it lacks it cannot drain",
+            Host::replica,
+            |h| {
+                chosen(h);
+                h.channel().io = ThreadState::Off;
+                h.server().executed = set("A:1-10,B:1-4");
+                h.server().received = set("A:1-10,B:1-4");
+            },
+            Blocked("not here"),
+        ),
+        (
+            "drained",
+            Host::replica,
+            |h| {
+                chosen(h);
+                h.channel().io = ThreadState::Off;
+            },
+            Do(Action::ResetReplication),
+        ),
+        (
+            "semi-sync only now",
+            Host::replica,
+            |h| {
+                chosen(h);
+                h.server().channel = None;
+            },
+            Do(Action::EnableSourceSemiSync { acks: 1 }),
+        ),
+        ("open", Host::primary, |_| {}, Rest),
+        (
+            "exited: the coordinator decides",
+            Host::primary,
+            |h| h.down(),
+            Blocked("coordinator decides"),
+        ),
+        (
+            "allowed to start again",
+            Host::primary,
+            |h| {
+                h.down();
+                h.order(4, restart(7));
+            },
+            Do(Action::StartMysqld),
+        ),
+        (
+            "allowed for an earlier life",
+            Host::primary,
+            |h| {
+                h.down();
+                h.order(4, restart(6));
+            },
+            Blocked("coordinator decides"),
+        ),
+        (
+            "started again: closed until acknowledged anew",
+            Host::primary,
+            |h| {
+                h.observed.incarnation = Incarnation(8);
+                h.memory.term_row = Some((Epoch(4), Incarnation(7)));
+            },
+            Do(Action::StartWork(Work::TermRow {
+                epoch: Epoch(4),
+                incarnation: Incarnation(8),
+            })),
+        ),
+        (
+            "read-only by a demotion that was taken back",
+            Host::primary,
+            |h| {
+                h.server().super_read_only = true;
+                h.server().read_only = true;
+                h.order(4, primary_goal());
+            },
+            Do(Action::OpenForAgent),
+        ),
+        (
+            "semi-sync was switched off",
+            Host::primary,
+            |h| h.server().source_semi_sync = false,
+            Do(Action::EnableSourceSemiSync { acks: 1 }),
+        ),
+        (
+            "a schema is missing",
+            Host::primary,
+            |h| h.server().schemas.clear(),
+            Do(Action::StartWork(Work::CreateSchema {
+                name: "commerce".into(),
+            })),
+        ),
+    ]);
+}
+
+fn restart(incarnation: u64) -> Goal {
+    let mut goal = primary_goal();
+    if let Goal::Primary { restart_after, .. } = &mut goal {
+        *restart_after = Some(Incarnation(incarnation));
+    }
+    goal
+}
+
+#[test]
+fn demoting() {
+    check_all(vec![
+        (
+            "transactions may end",
+            Host::primary,
+            |h| {
+                h.server().app_transactions = 2;
+                h.order(4, Goal::Demote { grace_ms: 100 });
+            },
+            Rest,
+        ),
+        (
+            "none is open",
+            Host::primary,
+            |h| h.order(4, Goal::Demote { grace_ms: 100 }),
+            Do(Action::CloseForDemotion),
+        ),
+        (
+            "the grace is over",
+            Host::primary,
+            |h| {
+                h.server().app_transactions = 2;
+                h.order(4, Goal::Demote { grace_ms: 100 });
+                h.now_ms += 100;
+            },
+            Do(Action::CloseForDemotion),
+        ),
+        (
+            "closed",
+            Host::primary,
+            |h| {
+                h.server().super_read_only = true;
+                h.order(4, Goal::Demote { grace_ms: 100 });
+            },
+            Rest,
+        ),
+    ]);
+}
+
+#[test]
+fn schema_changes_run_once() {
+    let task = SchemaTask {
+        id: 3,
+        schema: "commerce".into(),
+        statements: vec!["CREATE TABLE t (id INT PRIMARY KEY)".into()],
+    };
+    for (state, runs) in [
+        (None, true),
+        (Some(SchemaChangeState::Started), false),
+        (Some(SchemaChangeState::Done), false),
+        (
+            Some(SchemaChangeState::Failed { error: "no".into() }),
+            false,
+        ),
+    ] {
+        let mut host = Host::primary();
+        let mut goal = primary_goal();
+        if let Goal::Primary { schema_tasks, .. } = &mut goal {
+            schema_tasks.push(task.clone());
+        }
+        host.order(4, goal);
+        host.server()
+            .schema_changes
+            .extend(state.clone().map(|state| (3, state)));
+        let expect = if runs {
+            Do(Action::StartWork(Work::SchemaChange(task.clone())))
+        } else {
+            Rest
+        };
+        check(&format!("{state:?}"), &expect, &host);
+    }
+}

@@ -1,0 +1,154 @@
+//! What this life of the agent has seen happen. Lost with the agent, and everything follows again from what is observed.
+
+use vt_proto::{
+    desired::Desired,
+    epoch::{Epoch, Generation, Incarnation},
+    report::ThreadState,
+};
+
+use crate::{
+    action::{Action, Failure, Work},
+    observed::Observed,
+};
+
+/// An action that failed is tried again after this, doubled with each failure.
+pub const RETRY_MS_MIN: u64 = 100;
+/// A longer pause would only delay the healing once its cause is gone.
+pub const RETRY_MS_MAX: u64 = 5_000;
+/// A thread that runs so long after its start has been accepted by the source.
+const SETTLED_MS: u64 = 1_000;
+/// Source errors that START REPLICA does not heal: purged binary logs, or transactions here that the source lacks.
+const FATAL_IO_ERRORS: [u32; 2] = [1236, 13_114];
+
+/// The agent's memory of this life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// STOP REPLICA IO_THREAD has returned under this promise in this life of mysqld, and nothing has started it since.
+    pub io_stopped: Option<(Epoch, Incarnation)>,
+    /// When the desired state of this generation was first seen.
+    pub goal_since: Option<(Generation, u64)>,
+    /// The latest failure, until the same action succeeds or another is taken.
+    pub failure: Option<Failure>,
+    /// Work under way.
+    pub work: Option<Work>,
+    /// The latest work that failed, and when.
+    pub work_failure: Option<(Work, String, u64)>,
+    /// The epoch and life whose first row was acknowledged.
+    pub term_row: Option<(Epoch, Incarnation)>,
+    /// Since when the source refuses this tablet.
+    pub io_fatal_since_ms: Option<u64>,
+    /// When the IO thread was started last.
+    pub io_started_ms: Option<u64>,
+}
+
+impl Memory {
+    /// Notes which desired state is followed.
+    pub fn follow(&mut self, desired: &Desired, now_ms: u64) {
+        if self
+            .goal_since
+            .is_none_or(|(generation, _)| generation != desired.generation)
+        {
+            self.goal_since = Some((desired.generation, now_ms));
+            self.failure = None;
+            self.work_failure = None;
+        }
+    }
+
+    /// Notes what an observation tells about the past.
+    pub fn look(&mut self, observed: &Observed, now_ms: u64) {
+        let fatal = observed
+            .channel()
+            .and_then(|channel| channel.io_error.as_ref())
+            .is_some_and(|(code, _)| FATAL_IO_ERRORS.contains(code));
+        if fatal {
+            self.io_fatal_since_ms.get_or_insert(now_ms);
+        } else if self.io_runs_since(now_ms, SETTLED_MS)
+            && observed
+                .channel()
+                .is_some_and(|channel| channel.io == ThreadState::On)
+        {
+            self.io_fatal_since_ms = None;
+        }
+        if observed.is_down() {
+            self.work = None;
+        }
+    }
+
+    /// Whether the last start of the IO thread is that long ago, or was not in this life of the agent.
+    pub fn io_runs_since(&self, now_ms: u64, at_least_ms: u64) -> bool {
+        self.io_started_ms
+            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= at_least_ms)
+    }
+
+    /// Notes how an action ended. `promised` and `incarnation` are those it was taken under.
+    pub fn note(
+        &mut self,
+        action: &Action,
+        outcome: Result<(), String>,
+        promised: Epoch,
+        incarnation: Incarnation,
+        now_ms: u64,
+    ) {
+        if let Err(error) = outcome {
+            let before = self.failure.take().filter(|past| past.action == *action);
+            self.failure = Some(Failure {
+                action: action.clone(),
+                error,
+                at_ms: now_ms,
+                count: before.map_or(1, |past| past.count.saturating_add(1)),
+            });
+            // Whether it took effect is not known.
+            if matches!(action, Action::StartIoThread) {
+                self.io_stopped = None;
+            }
+            return;
+        }
+        self.failure = None;
+        match action {
+            Action::StopIoThread => self.io_stopped = Some((promised, incarnation)),
+            Action::StartIoThread => {
+                self.io_stopped = None;
+                self.io_started_ms = Some(now_ms);
+            }
+            Action::StartWork(work) => self.work = Some(work.clone()),
+            _ => {}
+        }
+    }
+
+    /// Notes how work ended.
+    pub fn work_ended(&mut self, work: &Work, outcome: Result<(), String>, now_ms: u64) {
+        if self.work.as_ref() == Some(work) {
+            self.work = None;
+        }
+        match outcome {
+            Ok(()) => {
+                self.work_failure = None;
+                if let Work::TermRow { epoch, incarnation } = work {
+                    self.term_row = Some((*epoch, *incarnation));
+                }
+            }
+            Err(error) => self.work_failure = Some((work.clone(), error, now_ms)),
+        }
+    }
+
+    /// How often this action has just failed in a row.
+    pub fn failures_of(&self, action: &Action) -> u32 {
+        self.failure
+            .as_ref()
+            .filter(|past| past.action == *action)
+            .map_or(0, |past| past.count)
+    }
+
+    /// Why this action must still wait, if it must.
+    pub fn pause(&self, action: &Action, now_ms: u64) -> Option<String> {
+        let past = self
+            .failure
+            .as_ref()
+            .filter(|past| past.action == *action)?;
+        let pause_ms = RETRY_MS_MIN
+            .saturating_mul(1 << past.count.saturating_sub(1).min(16))
+            .min(RETRY_MS_MAX);
+        let waited = now_ms.saturating_sub(past.at_ms) >= pause_ms;
+        (!waited).then(|| format!("{} failed: {}", action.name(), past.error))
+    }
+}

@@ -1,0 +1,109 @@
+//! What is true on this host at one moment, as plain data. Never an opinion: opinions are in `claims` and `converge`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vt_proto::{
+    epoch::{Epoch, Incarnation},
+    gtid::GtidSet,
+    report::ThreadState,
+    topology::Endpoint,
+};
+
+/// mysqld's process, as the guard knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// There is no data directory yet, so there is nothing to start.
+    Absent,
+    /// It does not run and nobody but this agent starts it. `how` tells how its last life ended, if the guard saw that.
+    Down { how: Option<String> },
+    /// The guard refuses to start it: a crash loop, a data directory of another server; the text says which and what to do.
+    Held { why: String },
+    /// It runs.
+    Up,
+}
+
+/// The replication channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub source: Endpoint,
+    pub io: ThreadState,
+    pub sql: ThreadState,
+    pub io_error: Option<(u32, String)>,
+    pub sql_error: Option<(u32, String)>,
+    /// The source's answers tell that there was nothing more to send since this connection began.
+    pub caught_up: bool,
+    pub heartbeat_age_ms: Option<u64>,
+    pub lag_ms: Option<u64>,
+}
+
+/// How far a schema change is, by the record that stands in the server itself beside the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaChangeState {
+    /// Written before the first statement: without a later word the outcome is unknown, because DDL is not transactional.
+    Started,
+    Done,
+    Failed {
+        error: String,
+    },
+}
+
+/// What mysqld answers on the administrative connection.
+///
+/// The read-only flags and the thread states are read before the GTID sets: what is claimed of a closed server is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub server_uuid: String,
+    pub read_only: bool,
+    pub super_read_only: bool,
+    pub offline_mode: bool,
+    /// Source-side semi-sync is enabled.
+    pub source_semi_sync: bool,
+    /// `rpl_semi_sync_source_wait_for_replica_count`.
+    pub wait_for_replica_count: u32,
+    /// Commits that wait for an acknowledgement; mysqld counts a whole group as one.
+    pub wait_sessions: u32,
+    /// Replica-side semi-sync is enabled; it takes effect when the IO thread starts.
+    pub replica_semi_sync: bool,
+    /// The running IO thread acknowledges.
+    pub replica_acknowledges: bool,
+    pub channel: Option<Channel>,
+    pub executed: GtidSet,
+    /// Retrieved and executed together.
+    pub received: GtidSet,
+    /// Open transactions of the application's account.
+    pub app_transactions: u32,
+    /// Schemas that exist, as far as someone asks for them.
+    pub schemas: BTreeSet<String>,
+    pub schema_changes: BTreeMap<u64, SchemaChangeState>,
+}
+
+/// Everything that is known about this host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The kernel's boot id.
+    pub boot_id: String,
+    pub process: Process,
+    /// The life of mysqld that runs, or that ended last.
+    pub incarnation: Incarnation,
+    /// The epoch of the fence marker in front of the guard.
+    pub fence_marker: Option<Epoch>,
+    /// The marker that makes the guard turn a stop into a kill.
+    pub role_marker: bool,
+    /// None while the administrative connection does not answer.
+    pub server: Option<Server>,
+    /// mysqld has answered before in this life and is silent since that long, or its write probe is.
+    pub unresponsive_ms: Option<u64>,
+    pub disk_free_bytes: Option<u64>,
+}
+
+impl Observed {
+    /// mysqld is known not to run.
+    pub fn is_down(&self) -> bool {
+        !matches!(self.process, Process::Up)
+    }
+
+    /// The channel, if mysqld answers and has one.
+    pub fn channel(&self) -> Option<&Channel> {
+        self.server.as_ref()?.channel.as_ref()
+    }
+}

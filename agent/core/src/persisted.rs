@@ -1,0 +1,140 @@
+//! What must survive the agent: written and fsynced by the shell before the action that depends on it is taken.
+
+use vt_proto::epoch::{Epoch, Generation, Incarnation};
+
+/// That this tablet is, or was, the primary of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Primaryship {
+    pub epoch: Epoch,
+    /// Under which uuid it wrote: what it wrote beyond the epoch's end is known by it.
+    pub server_uuid: String,
+    /// The life of mysqld in which it is open: its first row of the epoch was acknowledged in that life.
+    pub opened: Option<Incarnation>,
+    /// What it wrote beyond the end of its epoch has been cut from the binary log.
+    pub tail_cut: bool,
+}
+
+/// Where it acknowledged: tells whether it can have forgotten what it acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acking {
+    pub boot_id: String,
+    pub server_uuid: String,
+}
+
+/// The agent's memory across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persisted {
+    /// The cluster it belongs to; set at the first contact.
+    pub cluster_id: Option<String>,
+    /// The highest epoch it has promised: it takes no part in an older one.
+    pub promised: Epoch,
+    /// The highest generation of desired state it has acted on.
+    pub generation: Generation,
+    pub primaryship: Option<Primaryship>,
+    pub acking: Option<Acking>,
+    /// Its data was replaced since it last caught up with a primary.
+    pub replaced: bool,
+    /// Only a copy of another tablet can make it a replica again, and why.
+    pub clone_reason: Option<String>,
+}
+
+/// One change of what is persisted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    Joined {
+        cluster_id: String,
+    },
+    Promise {
+        epoch: Epoch,
+        generation: Generation,
+    },
+    /// Before the first own transaction of the epoch is possible.
+    PrimaryshipBegins {
+        epoch: Epoch,
+        server_uuid: String,
+    },
+    /// After the first own row was acknowledged, before others may write.
+    Opened {
+        incarnation: Incarnation,
+    },
+    TailCut,
+    /// Nothing of it stands beyond what was kept.
+    PrimaryshipOver,
+    /// It has caught up with a primary and acknowledges.
+    Acks {
+        boot_id: String,
+        server_uuid: String,
+    },
+    CloneNeeded {
+        reason: String,
+    },
+    Cloned,
+}
+
+impl Persisted {
+    /// Carries out one change. Numbers only grow.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Joined { cluster_id } => {
+                assert!(
+                    self.cluster_id.as_ref().is_none_or(|id| id == cluster_id),
+                    "a tablet never changes its cluster"
+                );
+                self.cluster_id = Some(cluster_id.clone());
+            }
+            Record::Promise { epoch, generation } => {
+                assert!(*epoch >= self.promised, "a promise is never taken back");
+                assert!(*generation >= self.generation, "generations only grow");
+                self.promised = *epoch;
+                self.generation = *generation;
+            }
+            Record::PrimaryshipBegins { epoch, server_uuid } => {
+                assert!(
+                    *epoch == self.promised,
+                    "primary only of the promised epoch"
+                );
+                self.primaryship = Some(Primaryship {
+                    epoch: *epoch,
+                    server_uuid: server_uuid.clone(),
+                    opened: None,
+                    tail_cut: false,
+                });
+            }
+            Record::Opened { incarnation } => {
+                if let Some(primaryship) = &mut self.primaryship {
+                    primaryship.opened = Some(*incarnation);
+                }
+            }
+            Record::TailCut => {
+                if let Some(primaryship) = &mut self.primaryship {
+                    primaryship.tail_cut = true;
+                }
+            }
+            Record::PrimaryshipOver => self.primaryship = None,
+            Record::Acks {
+                boot_id,
+                server_uuid,
+            } => {
+                self.replaced = false;
+                self.acking = Some(Acking {
+                    boot_id: boot_id.clone(),
+                    server_uuid: server_uuid.clone(),
+                });
+            }
+            Record::CloneNeeded { reason } => self.clone_reason = Some(reason.clone()),
+            Record::Cloned => {
+                self.clone_reason = None;
+                self.primaryship = None;
+                self.replaced = true;
+            }
+        }
+    }
+
+    /// Whether it may have forgotten what it acknowledged: rebooted, or on other data, since it last caught up.
+    pub fn is_amnesiac(&self, boot_id: &str, server_uuid: Option<&str>) -> bool {
+        let elsewhere = |acking: &Acking| {
+            acking.boot_id != boot_id || server_uuid.is_some_and(|uuid| uuid != acking.server_uuid)
+        };
+        self.replaced || self.acking.as_ref().is_some_and(elsewhere)
+    }
+}

@@ -1,0 +1,121 @@
+//! The report that an agent sends, made of what is observed and what may be claimed.
+
+use vt_proto::{
+    desired::{Desired, Goal},
+    epoch::Incarnation,
+    report::{GtidPosition, MysqldState, Replication, Report, SchemaResult},
+    topology::Tablet,
+};
+
+use crate::{
+    action::Work,
+    claims::claims,
+    converge::Step,
+    memory::Memory,
+    observed::{Channel, Observed, Process, SchemaChangeState, Server},
+    persisted::Persisted,
+};
+
+/// The report of this moment. `step` is what [`crate::converge()`] answered for the same arguments.
+pub fn report(
+    tablet: &Tablet,
+    observed: &Observed,
+    persisted: &Persisted,
+    memory: &Memory,
+    desired: Option<&Desired>,
+    step: &Step,
+) -> Report {
+    let server = observed.server.as_ref();
+    let claims = claims(observed, persisted, memory, desired);
+    let uuid = server.map(|server| server.server_uuid.clone());
+    Report {
+        tablet: tablet.clone(),
+        boot_id: observed.boot_id.clone(),
+        promised: persisted.promised,
+        generation: persisted.generation,
+        mysqld: mysqld_state(observed),
+        incarnation: observed.incarnation,
+        gtid: server.map(|server| GtidPosition {
+            executed: server.executed.clone(),
+            received: server.received.clone(),
+        }),
+        replication: observed.channel().map(replication),
+        super_read_only: server.map(|server| server.super_read_only),
+        semi_sync_source: server.map(|server| server.source_semi_sync),
+        semi_sync_replica: server.map(|server| server.replica_acknowledges),
+        revoked: claims.revoked,
+        fenced: claims.fenced,
+        demoted: claims.demoted,
+        serving: claims.serving,
+        amnesiac: persisted.is_amnesiac(&observed.boot_id, uuid.as_deref()),
+        server_uuid: uuid,
+        schema_results: schema_results(server, memory, desired),
+        blocked: step.blocked.clone(),
+        disk_free_bytes: observed.disk_free_bytes,
+    }
+}
+
+fn mysqld_state(observed: &Observed) -> MysqldState {
+    match &observed.process {
+        Process::Absent => MysqldState::Starting,
+        Process::Down { how: Some(how) } => MysqldState::Exited { how: how.clone() },
+        Process::Down { how: None } if observed.incarnation == Incarnation::ZERO => {
+            MysqldState::Starting
+        }
+        Process::Down { how: None } => MysqldState::Exited {
+            how: "it has not run since its guard started".to_owned(),
+        },
+        Process::Held { why } => MysqldState::Held { why: why.clone() },
+        Process::Up => match (observed.unresponsive_ms, &observed.server) {
+            (Some(since_ms), _) => MysqldState::Unresponsive { since_ms },
+            (None, Some(_)) => MysqldState::Running,
+            (None, None) => MysqldState::Starting,
+        },
+    }
+}
+
+fn replication(channel: &Channel) -> Replication {
+    let text = |error: &(u32, String)| format!("{} (error {})", error.1, error.0);
+    Replication {
+        source: channel.source.clone(),
+        io: channel.io,
+        sql: channel.sql,
+        heartbeat_age_ms: channel.heartbeat_age_ms,
+        lag_ms: channel.lag_ms,
+        error: channel
+            .sql_error
+            .as_ref()
+            .or(channel.io_error.as_ref())
+            .map(text),
+    }
+}
+
+/// The outcome of each schema change that is asked for and has one.
+fn schema_results(
+    server: Option<&Server>,
+    memory: &Memory,
+    desired: Option<&Desired>,
+) -> Vec<SchemaResult> {
+    let Some(Goal::Primary { schema_tasks, .. }) = desired.map(|desired| &desired.goal) else {
+        return Vec::new();
+    };
+    let Some(server) = server else {
+        return Vec::new();
+    };
+    let running = |id: u64| matches!(&memory.work, Some(Work::SchemaChange(task)) if task.id == id);
+    let outcome = |id: u64| {
+        match server.schema_changes.get(&id)? {
+        SchemaChangeState::Done => Some(None),
+        SchemaChangeState::Failed { error } => Some(Some(error.clone())),
+        SchemaChangeState::Started if running(id) => None,
+        SchemaChangeState::Started => Some(Some(
+            "the outcome is unknown: mysqld or its agent ended while the statements ran; look at the tables, then apply what is missing"
+                .to_owned(),
+        )),
+    }
+    };
+    schema_tasks
+        .iter()
+        .filter_map(|task| outcome(task.id).map(|error| SchemaResult { id: task.id, error }))
+        .collect()
+}
