@@ -8,11 +8,12 @@ use super::{
     *,
 };
 
+fn chosen(h: &mut Host) {
+    h.order(5, primary_goal());
+}
+
 #[test]
-fn becoming_and_being_primary() {
-    fn chosen(h: &mut Host) {
-        h.order(5, primary_goal());
-    }
+fn becoming_primary() {
     check_all(vec![
         (
             "revoke first",
@@ -59,6 +60,12 @@ fn becoming_and_being_primary() {
             },
             Do(Action::EnableSourceSemiSync { acks: 1 }),
         ),
+    ]);
+}
+
+#[test]
+fn being_primary() {
+    check_all(vec![
         ("open", Host::primary, |_| {}, Rest),
         (
             "exited: the coordinator decides",

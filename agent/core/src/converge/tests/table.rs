@@ -105,6 +105,12 @@ fn revoking() {
             },
             kill(),
         ),
+    ]);
+}
+
+#[test]
+fn revoking_where_mysqld_does_not_help() {
+    check_all(vec![
         (
             "applier goes on",
             Host::replica,
@@ -155,12 +161,13 @@ fn revoking() {
     ]);
 }
 
+fn marked(h: &mut Host) {
+    h.order(5, Goal::Fence);
+    h.observed.fence_marker = Some(Epoch(5));
+}
+
 #[test]
 fn fencing() {
-    fn marked(h: &mut Host) {
-        h.order(5, Goal::Fence);
-        h.observed.fence_marker = Some(Epoch(5));
-    }
     check_all(vec![
         (
             "marker first",
@@ -201,6 +208,12 @@ fn fencing() {
             },
             kill(),
         ),
+    ]);
+}
+
+#[test]
+fn fencing_ends_in_a_kill_or_closed() {
+    check_all(vec![
         (
             "cutting is late",
             Host::primary,
@@ -311,6 +324,12 @@ fn replicating() {
                 source: endpoint(2),
             }),
         ),
+    ]);
+}
+
+#[test]
+fn replicating_once_connected() {
+    check_all(vec![
         (
             "not acknowledging by setting",
             Host::replica,
@@ -385,21 +404,23 @@ fn replicating() {
     ]);
 }
 
+fn cut() -> Action {
+    Action::CutTail {
+        kept: set("A:1-10,B:1-5"),
+        server_uuid: OWN.into(),
+    }
+}
+
+fn back(h: &mut Host) {
+    let mut goal = replica_goal();
+    if let Goal::Replica { history, .. } = &mut goal {
+        history.push(finished(4, "A:1-10,B:1-5"));
+    }
+    h.order(5, goal);
+}
+
 #[test]
 fn a_former_primary_returns() {
-    fn cut() -> Action {
-        Action::CutTail {
-            kept: set("A:1-10,B:1-5"),
-            server_uuid: OWN.into(),
-        }
-    }
-    fn back(h: &mut Host) {
-        let mut goal = replica_goal();
-        if let Goal::Replica { history, .. } = &mut goal {
-            history.push(finished(4, "A:1-10,B:1-5"));
-        }
-        h.order(5, goal);
-    }
     check_all(vec![
         (
             "its tail is cut before it starts",
@@ -445,6 +466,12 @@ fn a_former_primary_returns() {
                 reason: "what was kept of epoch 4 is not known any more".into(),
             })),
         ),
+    ]);
+}
+
+#[test]
+fn a_former_primary_that_still_runs() {
+    check_all(vec![
         (
             "it still runs, open",
             Host::primary,
