@@ -2,15 +2,512 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> views, intent -> desired, routing -> failover -> health, durability -> apply -> state, command -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members -> apply -> state, command -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vt_proto::{
+    desired::Desired,
+    epoch::{Generation, Revision},
+    ids::{ReplicaSetName, TabletAlias},
+    report::Report,
+    routing::RoutingSnapshot,
+    topology::{AuditEvent, SchemaChangeStatus},
+};
 
 pub mod apply;
 pub mod codec;
 pub mod command;
+pub mod desired;
+pub mod durability;
 pub mod effect;
 pub mod event;
+pub mod failover;
+pub mod health;
+pub mod intent;
+pub mod invariants;
+pub mod members;
+pub mod peer;
+pub mod routing;
 pub mod state;
+
+use command::{Change, Command, RecordKey, RecordValue};
+use effect::Effect;
+use event::{Event, Now};
+use failover::{
+    Situation, Verdict,
+    membership::{self, Registration},
+    schema_change,
+    table::PhaseName,
+};
+use health::{Health, RoutingChange, SILENCE_MS};
+use invariants::Growth;
+use members::Members;
+use routing::Publisher;
+use state::State;
 
 /// The longest time between two ticks that the shell may leave.
 pub const TICK_MS: u64 = 50;
+/// How long a proposal may stay unanswered before another is made; the compare-and-set lets only one of them win.
+pub const PROPOSAL_PATIENCE_MS: u64 = 2_000;
+/// How long an agent may take to report a newer generation before its desired state is sent again.
+pub const RESEND_MS: u64 = 500;
+/// With fewer replica sets than this, one suspect is too large a share to mean anything.
+pub const MASS_FAILURE_SETS_MIN: usize = 4;
+/// From this share of suspect replica sets on, silence is taken for our own.
+pub const MASS_FAILURE_PERCENT: usize = 30;
+/// For how long it is: evidence that lasts beyond is confirmed by the ackers, who hear nothing either.
+pub const MASS_FAILURE_HOLD_MS: u64 = 10_000;
+
+/// A proposal that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Proposal {
+    request_id: String,
+    since_ms: u64,
+}
+
+/// What was sent to an agent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sent {
+    generation: Generation,
+    at_ms: u64,
+}
+
+/// One member's replicated state and, while it leads, what it has heard and decides from it.
+#[derive(Clone, Debug)]
+pub struct Core {
+    state: State,
+    members: Members,
+    growth: BTreeMap<ReplicaSetName, Growth>,
+    leading: bool,
+    health: Health,
+    publisher: Publisher,
+    /// Proposals under way by the record they are about.
+    proposals: BTreeMap<RecordKey, Proposal>,
+    proposal_count: u64,
+    sent: BTreeMap<TabletAlias, Sent>,
+    /// Since when each replica set's record is seen as it is.
+    seen: BTreeMap<ReplicaSetName, (Revision, u64)>,
+    blocked: BTreeMap<ReplicaSetName, String>,
+    /// Why a tablet's reports are not listened to; kept so that the audit says it once.
+    refused: BTreeMap<TabletAlias, String>,
+    mass_failure_since_ms: Option<u64>,
+}
+
+impl Core {
+    /// A member with this state, not leading.
+    pub fn new(state: State) -> Self {
+        let mut core = Self {
+            state: State::default(),
+            members: Members::default(),
+            growth: BTreeMap::new(),
+            leading: false,
+            health: Health::default(),
+            publisher: Publisher::default(),
+            proposals: BTreeMap::new(),
+            proposal_count: 0,
+            sent: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            mass_failure_since_ms: None,
+        };
+        core.install(state);
+        core
+    }
+
+    /// Takes over a snapshot's state in place of its own.
+    ///
+    /// # Panics
+    /// If the snapshot breaks an invariant, or is older than what this member has applied.
+    pub fn install(&mut self, state: State) {
+        assert!(
+            state.applied >= self.state.applied,
+            "a snapshot at {} cannot replace the state at {}",
+            state.applied,
+            self.state.applied
+        );
+        self.members = Members::of(&state);
+        self.state = state;
+        self.growth.clear();
+        let sets: Vec<ReplicaSetName> = self.state.replica_sets.keys().cloned().collect();
+        for set in sets {
+            self.check(&set);
+        }
+    }
+
+    /// The replicated state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What was heard since this member leads; empty otherwise.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Which tablets belong to which replica set.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether this member leads.
+    pub fn leading(&self) -> bool {
+        self.leading
+    }
+
+    /// Why a replica set does not get where it should, and who would unblock it.
+    pub fn blocked(&self, set: &ReplicaSetName) -> Option<String> {
+        self.blocked.get(set).cloned()
+    }
+
+    /// Why the reports of this alias are not listened to.
+    pub fn refused(&self, alias: &TabletAlias) -> Option<&str> {
+        self.refused.get(alias).map(String::as_str)
+    }
+
+    /// What this tablet should become.
+    pub fn desired(&self, alias: &TabletAlias) -> Option<Desired> {
+        desired::desired(&self.state, &self.members, alias)
+    }
+
+    /// What routers should know now; for somebody who asks before the next snapshot is published.
+    pub fn routing(&self, now: Now) -> RoutingSnapshot {
+        let fresh = || routing::snapshot(&self.state, &self.members, &self.health, now);
+        self.publisher.last().cloned().unwrap_or_else(fresh)
+    }
+
+    /// Takes one event; returns what is to be done, in this order.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Tick => self.tick(now, &mut effects),
+            Event::LeadershipGained => self.lead(now, &mut effects),
+            Event::LeadershipLost => self.follow(now),
+            Event::Committed { index, command } => {
+                self.committed(now, index, &command, &mut effects);
+            }
+            Event::Reported { report } if self.leading => {
+                self.reported(now, *report, &mut effects);
+            }
+            Event::Reported { .. } => {}
+            Event::StreamEnded { alias } => {
+                self.health.stream_ended(&alias);
+                // The next stream starts empty: its first report is answered with the desired state again.
+                self.sent.remove(&alias);
+            }
+        }
+        if self.leading {
+            let next = self
+                .publisher
+                .next(&self.state, &self.members, &self.health, now);
+            effects.extend(next.map(|snapshot| Effect::PublishRouting(Box::new(snapshot))));
+        }
+        effects
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.leading {
+            return;
+        }
+        self.health.tick(now);
+        self.proposals.retain(|_, proposal| {
+            now.monotonic_ms.saturating_sub(proposal.since_ms) < PROPOSAL_PATIENCE_MS
+        });
+        self.look_for_mass_failure(now);
+        let sets: Vec<ReplicaSetName> = self.state.replica_sets.keys().cloned().collect();
+        for set in sets {
+            self.decide(now, &set, effects);
+        }
+    }
+
+    fn lead(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.follow(now);
+        self.leading = true;
+        self.publisher.note(RoutingChange::State);
+        // This entry also lifts the revision above every snapshot that leaders before have numbered.
+        let event = AuditEvent {
+            time_unix_ms: now.unix_ms,
+            kind: "coordinator.leads".to_owned(),
+            subject: format!("cluster/{}", self.state.cluster_id),
+            message: "another coordinator leads; silences are counted from now on".to_owned(),
+            evidence: Vec::new(),
+        };
+        let command = Command {
+            request_id: self.request_id(now, "leads"),
+            changes: Vec::new(),
+            events: vec![event],
+        };
+        effects.push(Effect::Propose(command));
+    }
+
+    /// Forgets everything that only a leader knows.
+    fn follow(&mut self, now: Now) {
+        self.leading = false;
+        self.health.restart(now);
+        self.publisher = Publisher::default();
+        self.proposals.clear();
+        self.sent.clear();
+        self.seen.clear();
+        self.blocked.clear();
+        self.refused.clear();
+        self.mass_failure_since_ms = None;
+    }
+
+    fn committed(&mut self, now: Now, index: u64, command: &Command, effects: &mut Vec<Effect>) {
+        let mut sets = self.sets_of(command);
+        let outcome = apply::apply(&mut self.state, index, command);
+        for change in &command.changes {
+            self.members.refresh(&self.state, &change.key);
+        }
+        sets.append(&mut self.sets_of(command));
+        effects.push(Effect::Finished {
+            request_id: command.request_id.clone(),
+            outcome,
+        });
+        for set in &sets {
+            self.check(set);
+        }
+        if !self.leading {
+            return;
+        }
+        self.proposals
+            .retain(|_, proposal| proposal.request_id != command.request_id);
+        self.publisher.note(RoutingChange::State);
+        for set in &sets {
+            self.send_to_set(now, set, effects);
+            self.decide(now, set, effects);
+        }
+    }
+
+    /// The replica sets whose desired states may depend on what a command changes.
+    fn sets_of(&self, command: &Command) -> BTreeSet<ReplicaSetName> {
+        let mut sets = BTreeSet::new();
+        for change in &command.changes {
+            match &change.key {
+                RecordKey::ReplicaSet(set) => drop(sets.insert(set.clone())),
+                RecordKey::Tablet(alias) => {
+                    let tablet = self.state.tablets.get(alias);
+                    sets.extend(tablet.map(|tablet| tablet.value.replica_set.clone()));
+                }
+                RecordKey::Shard(keyspace, range) => {
+                    let shard = self.state.shards.get(&(keyspace.clone(), range.clone()));
+                    sets.extend(shard.map(|shard| shard.value.replica_set.clone()));
+                }
+                RecordKey::Keyspace(_)
+                | RecordKey::Cell(_)
+                | RecordKey::VschemaTable(..)
+                | RecordKey::SchemaChange(_) => {}
+            }
+        }
+        sets
+    }
+
+    /// Asserts what must hold of a replica set. Cheap: it looks at one record and its tablets.
+    fn check(&mut self, set: &ReplicaSetName) {
+        let Some(record) = self.state.replica_sets.get(set) else {
+            self.growth.remove(set);
+            return;
+        };
+        if let Some(broken) = invariants::broken(&self.state, set) {
+            panic!("replica set {set} breaks an invariant: {broken}");
+        }
+        let after = Growth {
+            epoch: record.value.epoch,
+            generation: failover::generation(&self.state, &self.members, set),
+            phase: PhaseName::of(&record.value.phase),
+        };
+        if let Some(before) = self.growth.insert(set.clone(), after)
+            && let Some(broken) = invariants::broken_growth(before, after)
+        {
+            panic!("replica set {set} breaks an invariant: {broken}");
+        }
+    }
+
+    fn reported(&mut self, now: Now, report: Report, effects: &mut Vec<Effect>) {
+        let alias = report.tablet.alias.clone();
+        match membership::register(&self.state, &self.health, now, &report) {
+            Registration::Known => drop(self.refused.remove(&alias)),
+            Registration::Propose { changes, event } => {
+                drop(self.refused.remove(&alias));
+                let key = RecordKey::Tablet(alias.clone());
+                self.propose(now, key, changes, vec![event], effects);
+            }
+            Registration::Refused(why) => {
+                self.refuse(now, &alias, why, effects);
+                return;
+            }
+        }
+        let set = report.tablet.replica_set.clone();
+        let has_results = !report.schema_results.is_empty();
+        let Some(change) = self.health.report(now, report) else {
+            return;
+        };
+        self.publisher.note(change);
+        self.send(now, &alias, effects);
+        if has_results {
+            self.finish_schema_changes(now, effects);
+        }
+        self.decide(now, &set, effects);
+    }
+
+    fn refuse(&mut self, now: Now, alias: &TabletAlias, why: String, effects: &mut Vec<Effect>) {
+        if self.refused.get(alias) == Some(&why) {
+            return;
+        }
+        let event = membership::event(now, alias, "tablet.refused", why.clone());
+        self.refused.insert(alias.clone(), why);
+        let key = RecordKey::Tablet(alias.clone());
+        self.propose(now, key, Vec::new(), vec![event], effects);
+    }
+
+    fn decide(&mut self, now: Now, set: &ReplicaSetName, effects: &mut Vec<Effect>) {
+        let key = RecordKey::ReplicaSet(set.clone());
+        let Some(record) = self.state.replica_sets.get(set) else {
+            self.seen.remove(set);
+            self.blocked.remove(set);
+            return;
+        };
+        let seen = self.seen.entry(set.clone()).or_default();
+        if seen.0 != record.revision {
+            *seen = (record.revision, now.monotonic_ms);
+        }
+        if self.proposals.contains_key(&key) {
+            return;
+        }
+        let situation = Situation {
+            state: &self.state,
+            members: &self.members,
+            health: &self.health,
+            now,
+            set: record,
+            since_ms: seen.1,
+            mass_failure: self.mass_failure(now),
+        };
+        match failover::decide(&situation) {
+            Verdict::Wait => drop(self.blocked.remove(set)),
+            Verdict::Blocked(why) => drop(self.blocked.insert(set.clone(), why)),
+            Verdict::Commit {
+                record: new,
+                events,
+                ..
+            } => {
+                self.blocked.remove(set);
+                let change = Change::put(record.revision, RecordValue::ReplicaSet(*new));
+                self.propose(now, key, vec![change], events, effects);
+            }
+        }
+    }
+
+    fn finish_schema_changes(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let pending = self
+            .state
+            .schema_changes
+            .values()
+            .filter(|change| change.value.status == SchemaChangeStatus::Pending);
+        let finished: Vec<_> = pending
+            .filter_map(|change| {
+                let (changes, event) =
+                    schema_change::finish(&self.state, &self.health, now, change)?;
+                Some((RecordKey::SchemaChange(change.value.id), changes, event))
+            })
+            .collect();
+        for (key, changes, event) in finished {
+            self.propose(now, key, changes, vec![event], effects);
+        }
+    }
+
+    /// Proposes, unless a proposal about the same record is under way.
+    fn propose(
+        &mut self,
+        now: Now,
+        key: RecordKey,
+        changes: Vec<Change>,
+        events: Vec<AuditEvent>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.proposals.contains_key(&key) {
+            return;
+        }
+        let request_id = self.request_id(now, "core");
+        self.proposals.insert(
+            key,
+            Proposal {
+                request_id: request_id.clone(),
+                since_ms: now.monotonic_ms,
+            },
+        );
+        effects.push(Effect::Propose(Command {
+            request_id,
+            changes,
+            events,
+        }));
+    }
+
+    /// Different for every proposal of every leader: two leaders cannot be at one applied index with one count at one time.
+    fn request_id(&mut self, now: Now, word: &str) -> String {
+        self.proposal_count += 1;
+        format!(
+            "{word}-{}-{}-{}",
+            self.state.applied, now.unix_ms, self.proposal_count
+        )
+    }
+
+    fn send_to_set(&mut self, now: Now, set: &ReplicaSetName, effects: &mut Vec<Effect>) {
+        let aliases: Vec<TabletAlias> = self.members.of_set(set).cloned().collect();
+        for alias in aliases {
+            // An agent that this leader never heard has no stream here; its first report is answered with its desired state.
+            if self.health.get(&alias).is_some() {
+                self.send(now, &alias, effects);
+            }
+        }
+    }
+
+    /// Sends an agent its desired state if it is newer than what was sent, or was sent and not taken for a while.
+    fn send(&mut self, now: Now, alias: &TabletAlias, effects: &mut Vec<Effect>) {
+        let Some(desired) = self.desired(alias) else {
+            return;
+        };
+        let taken = self
+            .health
+            .get(alias)
+            .is_some_and(|tablet| tablet.report.generation >= desired.generation);
+        let due = match self.sent.get(alias) {
+            None => true,
+            Some(sent) if sent.generation != desired.generation => true,
+            Some(sent) => !taken && now.monotonic_ms.saturating_sub(sent.at_ms) >= RESEND_MS,
+        };
+        if !due {
+            return;
+        }
+        let sent = Sent {
+            generation: desired.generation,
+            at_ms: now.monotonic_ms,
+        };
+        self.sent.insert(alias.clone(), sent);
+        effects.push(Effect::SendDesired(Box::new(desired)));
+    }
+
+    fn look_for_mass_failure(&mut self, now: Now) {
+        let sets = self.state.replica_sets.len();
+        let silent = self
+            .state
+            .replica_sets
+            .values()
+            .filter_map(|set| set.value.primary.as_ref())
+            .filter(|primary| self.health.silent_ms(primary, now) > SILENCE_MS)
+            .count();
+        let many = sets >= MASS_FAILURE_SETS_MIN && silent * 100 > sets * MASS_FAILURE_PERCENT;
+        self.mass_failure_since_ms = match self.mass_failure_since_ms {
+            Some(since_ms) if many => Some(since_ms),
+            _ => many.then_some(now.monotonic_ms),
+        };
+    }
+
+    fn mass_failure(&self, now: Now) -> bool {
+        self.mass_failure_since_ms.is_some_and(|since_ms| {
+            now.monotonic_ms.saturating_sub(since_ms) < MASS_FAILURE_HOLD_MS
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Records -> what one host should be: the only producer of desired states.
+//!
+//! A pure function of replicated records and never of health, so that every coordinator at one log index says the same.
+
+use vt_proto::{
+    desired::{Desired, Goal, SchemaTask},
+    ids::TabletAlias,
+    topology::{Phase, ReplicaSet, SchemaChangeStatus},
+};
+
+use crate::{
+    failover,
+    members::Members,
+    state::{State, Versioned},
+};
+
+/// How long transactions may end by themselves before a planned switchover ends them.
+pub const DEMOTE_GRACE_MS: u64 = 100;
+
+/// What this tablet should become; nothing for one that is not registered.
+pub fn desired(state: &State, members: &Members, alias: &TabletAlias) -> Option<Desired> {
+    let tablet = &state.tablets.get(alias)?.value;
+    let set = state.replica_sets.get(&tablet.replica_set)?;
+    Some(Desired {
+        alias: alias.clone(),
+        replica_set: tablet.replica_set.clone(),
+        generation: failover::generation(state, members, &tablet.replica_set),
+        epoch: set.value.epoch,
+        goal: goal(state, set, alias),
+    })
+}
+
+fn goal(state: &State, set: &Versioned<ReplicaSet>, alias: &TabletAlias) -> Goal {
+    let record = &set.value;
+    let is_primary = record.primary.as_ref() == Some(alias);
+    match &record.phase {
+        Phase::Forming => Goal::Standby,
+        Phase::Revoking { previous, .. } if previous == alias => Goal::Fence,
+        Phase::Revoking { .. } => Goal::Revoke,
+        Phase::Switching { .. } if is_primary => Goal::Demote {
+            grace_ms: DEMOTE_GRACE_MS,
+        },
+        Phase::Stable | Phase::Establishing if is_primary => primary(state, record),
+        Phase::Stable | Phase::Establishing | Phase::Switching { .. } => {
+            replica(state, record, alias)
+        }
+    }
+}
+
+fn primary(state: &State, record: &ReplicaSet) -> Goal {
+    let schemas = state
+        .shards_of(&record.name)
+        .map(|shard| shard.value.schema_name())
+        .collect();
+    let pending = state
+        .schema_changes
+        .values()
+        .map(|change| &change.value)
+        .filter(|change| change.status == SchemaChangeStatus::Pending);
+    let schema_tasks = pending
+        .flat_map(|change| {
+            state
+                .shards_in(&change.keyspace)
+                .filter(|shard| shard.value.replica_set == record.name)
+                .map(|shard| SchemaTask {
+                    id: change.id,
+                    schema: shard.value.schema_name(),
+                    statements: change.statements.clone(),
+                })
+        })
+        .collect();
+    Goal::Primary {
+        start_gtid: record.start_gtid.clone(),
+        acks: record.durability.acks(),
+        restart_after: record.restart_after,
+        schemas,
+        schema_tasks,
+    }
+}
+
+/// Replicating from the primary; standing by if the record of the primary is missing, which invariants exclude.
+fn replica(state: &State, record: &ReplicaSet, alias: &TabletAlias) -> Goal {
+    let source = record
+        .primary
+        .as_ref()
+        .and_then(|primary| state.tablets.get(primary));
+    let Some(source) = source else {
+        return Goal::Standby;
+    };
+    Goal::Replica {
+        source: source.value.mysql.clone(),
+        source_alias: source.value.alias.clone(),
+        acker: record.ackers.contains(alias),
+        history: record.history.clone(),
+    }
+}

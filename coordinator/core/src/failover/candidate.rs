@@ -1,0 +1,192 @@
+//! Who becomes primary and who acknowledges afterwards. It picks among facts; it does not judge whether it is time.
+
+use std::collections::BTreeSet;
+
+use vt_proto::{
+    gtid::GtidSet,
+    ids::TabletAlias,
+    report::{GtidPosition, MysqldState, Report},
+};
+
+use super::Situation;
+use crate::durability;
+
+/// Whether this report says that the IO thread was stopped under the promise of the record's epoch, or a later one.
+///
+/// It stays true although the report grows old: the promise is on disk and the thread is not started again below it.
+pub fn is_revoked(situation: &Situation<'_>, report: &Report) -> bool {
+    let epoch = situation.record().epoch;
+    report.promised >= epoch && report.revoked.is_some_and(|revoked| revoked >= epoch)
+}
+
+/// A tablet that has everything, and how far it has applied it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub alias: TabletAlias,
+    /// Transactions that are received and not applied.
+    pub backlog: u64,
+    preference: (bool, bool),
+}
+
+/// The tablets that could become primary with exactly `maximum`, best first.
+pub fn candidates(
+    situation: &Situation<'_>,
+    previous: &TabletAlias,
+    maximum: &GtidSet,
+) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = situation
+        .promotable()
+        .filter_map(|tablet| {
+            let report = situation.answer(&tablet.alias)?;
+            let position = position(report)?;
+            let stopped = if tablet.alias == *previous {
+                is_fenced_alive(situation, report)
+            } else {
+                is_revoked(situation, report)
+            };
+            if !stopped || position.received.union(&position.executed) != *maximum {
+                return None;
+            }
+            let acker = situation.record().ackers.contains(&tablet.alias);
+            Some(Candidate {
+                alias: tablet.alias.clone(),
+                backlog: maximum.subtract(&position.executed).count(),
+                preference: (!acker, tablet.alias.cell() != previous.cell()),
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| {
+        (a.backlog, a.preference, &a.alias).cmp(&(b.backlog, b.preference, &b.alias))
+    });
+    found
+}
+
+/// The sets of a tablet whose mysqld answers.
+pub fn position(report: &Report) -> Option<&GtidPosition> {
+    if report.mysqld != MysqldState::Running {
+        return None;
+    }
+    report.gtid.as_ref()
+}
+
+/// Whether a former primary is fenced in the record's epoch with its data readable.
+pub fn is_fenced_alive(situation: &Situation<'_>, report: &Report) -> bool {
+    let epoch = situation.record().epoch;
+    report.promised >= epoch
+        && report.fenced.is_some_and(|fenced| fenced >= epoch)
+        && report.mysqld == MysqldState::Running
+}
+
+/// The ackers of the epoch that `candidate` begins with `maximum`: those of the old one that stopped, and then as many others
+/// as the policy needs, the likeliest to be there first. Nothing if there are too few tablets.
+pub fn ackers_after_failover(
+    situation: &Situation<'_>,
+    candidate: &TabletAlias,
+    previous: &TabletAlias,
+    maximum: &GtidSet,
+) -> Option<BTreeSet<TabletAlias>> {
+    let record = situation.record();
+    let stopped = |alias: &TabletAlias| {
+        situation
+            .last_report(alias)
+            .is_some_and(|report| is_revoked(situation, report))
+    };
+    let level = |alias: &TabletAlias| {
+        situation
+            .answer(alias)
+            .and_then(position)
+            .is_some_and(|position| maximum.contains(&position.received))
+    };
+    let others = || {
+        situation
+            .promotable()
+            .map(|tablet| &tablet.alias)
+            .filter(|alias| *alias != candidate)
+    };
+    let mut ackers: BTreeSet<TabletAlias> = others()
+        .filter(|alias| record.ackers.contains(*alias) && stopped(alias))
+        .cloned()
+        .collect();
+    let spare = others()
+        .filter(|alias| *alias != previous && stopped(alias) && level(alias))
+        .chain(others().filter(|alias| record.ackers.contains(*alias)))
+        .chain(others().filter(|alias| *alias == previous))
+        .chain(others());
+    fill(&mut ackers, record.durability.acks(), spare)
+}
+
+/// The ackers after a planned switchover: those that were, without the new primary; the old primary only if it takes it.
+pub fn ackers_after_switchover(
+    situation: &Situation<'_>,
+    candidate: &TabletAlias,
+    previous: &TabletAlias,
+) -> Option<BTreeSet<TabletAlias>> {
+    let record = situation.record();
+    let mut ackers = record.ackers.clone();
+    ackers.remove(candidate);
+    let others = situation
+        .promotable()
+        .map(|tablet| &tablet.alias)
+        .filter(|alias| *alias != candidate && *alias != previous);
+    let spare = std::iter::once(previous)
+        .filter(|alias| situation.is_promotable(alias))
+        .chain(others);
+    fill(&mut ackers, record.durability.acks(), spare)
+}
+
+fn fill<'a>(
+    ackers: &mut BTreeSet<TabletAlias>,
+    acks: u32,
+    spare: impl Iterator<Item = &'a TabletAlias>,
+) -> Option<BTreeSet<TabletAlias>> {
+    for alias in spare {
+        if ackers.len() >= acks as usize {
+            break;
+        }
+        ackers.insert(alias.clone());
+    }
+    (ackers.len() >= acks as usize).then(|| ackers.clone())
+}
+
+/// What the ackers that answer now have, or why a failover could not be finished with them.
+pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
+    let record = situation.record();
+    let needed = durability::answers_needed(record.ackers.len(), record.durability.acks());
+    let mut missing = Vec::new();
+    let mut sets = Vec::new();
+    for acker in &record.ackers {
+        match situation.answer(acker) {
+            Some(report) if !report.amnesiac && position(report).is_some() => {
+                sets.extend(position(report).map(|position| (acker, &position.received)));
+            }
+            _ => missing.push(acker.to_string()),
+        }
+    }
+    if sets.len() < needed {
+        return Err(format!(
+            "{} of {} ackers answer with intact data and {needed} are needed to find every acknowledged write: bring back {}",
+            sets.len(),
+            record.ackers.len(),
+            missing.join(" or ")
+        ));
+    }
+    let maximum = durability::maximum(sets.iter().map(|(_, set)| *set)).map_err(|diverged| {
+        format!(
+            "the ackers have diverged ({} against {}): an operator must decide which is right",
+            diverged.one, diverged.other
+        )
+    })?;
+    if !maximum.contains(&record.start_gtid) {
+        return Err(format!(
+            "no acker that answers has the start of the epoch ({}): bring back the primary or an acker that has it",
+            record.start_gtid
+        ));
+    }
+    let able = |(alias, set): &(&TabletAlias, &GtidSet)| {
+        **set == maximum && situation.is_promotable(alias)
+    };
+    if !sets.iter().any(able) {
+        return Err("the acker that has the most may not be promoted".to_owned());
+    }
+    Ok(maximum)
+}

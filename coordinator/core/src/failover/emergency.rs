@@ -1,0 +1,304 @@
+//! The primary is dead: revoke its epoch, find every acknowledged write, choose and establish the next primary.
+//!
+//! Nothing here depends on the leader's memory except the reports: a leader elected in the middle reads the record and goes
+//! on. In `Revoking` it collects answers for the same epoch again. That is safe because promises and stopped IO threads are
+//! facts on the agents' disks, bound to the epoch and not to the leader that asked for them.
+
+use vt_proto::{
+    gtid::GtidSet,
+    ids::TabletAlias,
+    report::{MysqldState, Report},
+    topology::{FinishedEpoch, HISTORY_EPOCHS_MAX, Phase, ReplicaSet},
+};
+
+use super::{
+    Situation, Verdict,
+    candidate::{
+        ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
+    },
+    evidence::{Death, death},
+    membership,
+    table::Trigger,
+};
+use crate::durability::{self, answers_needed};
+
+/// In `Stable`: the primary serves, unless it is dead.
+pub fn stable(situation: &Situation<'_>) -> Verdict {
+    let Some(primary) = &situation.record().primary else {
+        return Verdict::Blocked("the record names no primary".to_owned());
+    };
+    match death(situation, primary) {
+        Some(death) => answer_death(situation, primary, &death),
+        None => membership::add_acker(situation, primary),
+    }
+}
+
+/// In `Establishing`: the primary of the epoch is chosen and opens; it may die before.
+pub fn establishing(situation: &Situation<'_>) -> Verdict {
+    let record = situation.record();
+    let Some(primary) = &record.primary else {
+        return Verdict::Blocked("the record names no primary".to_owned());
+    };
+    let report = situation.last_report(primary);
+    if report.is_some_and(|report| report.serving == Some(record.epoch)) {
+        let stable = ReplicaSet {
+            phase: Phase::Stable,
+            ..record.clone()
+        };
+        let event = situation.event(
+            "failover.open",
+            format!("{primary} is open as primary of epoch {}", record.epoch),
+            vec![(
+                "establishing_ms".to_owned(),
+                situation.phase_age_ms().to_string(),
+            )],
+        );
+        return Verdict::commit(situation, Trigger::PrimaryOpen, stable, event);
+    }
+    if let Some(death) = death(situation, primary) {
+        return answer_death(situation, primary, &death);
+    }
+    match membership::add_acker(situation, primary) {
+        Verdict::Wait => waiting_for(primary, report, "open"),
+        other => other,
+    }
+}
+
+/// What keeps a tablet from what it is to do, in its own words.
+fn waiting_for(alias: &TabletAlias, report: Option<&Report>, what: &str) -> Verdict {
+    match report.and_then(|report| report.blocked.as_ref()) {
+        Some(blocked) => Verdict::Blocked(format!("{alias} cannot {what}: {blocked}")),
+        None => Verdict::Wait,
+    }
+}
+
+/// A new epoch if it can be finished with who answers now; else a restart in place; else neither.
+pub fn answer_death(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Verdict {
+    match (prospect(situation), death.restartable) {
+        (Ok(_), _) => revoke(situation, primary, death),
+        (Err(why_not), Some(_)) if matches!(situation.record().phase, Phase::Switching { .. }) => {
+            // Back to the old epoch first: a restart in place belongs to a primary, not to one that hands over.
+            super::planned::take_back(situation, &format!("{primary}: {}; {why_not}", death.why))
+        }
+        (Err(why_not), Some(incarnation)) => {
+            let record = ReplicaSet {
+                restart_after: Some(incarnation),
+                ..situation.record().clone()
+            };
+            let mut evidence = death.evidence.clone();
+            evidence.push(("no failover because".to_owned(), why_not));
+            let event = situation.event(
+                "failover.restart_in_place",
+                format!("{primary} may start its mysqld again: {}", death.why),
+                evidence,
+            );
+            Verdict::commit(situation, Trigger::PrimaryExitedAlone, record, event)
+        }
+        (Err(why_not), None) => {
+            Verdict::Blocked(format!("{primary} is dead ({}), but {why_not}", death.why))
+        }
+    }
+}
+
+fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Verdict {
+    let old = situation.record();
+    let record = ReplicaSet {
+        epoch: old.epoch.next(),
+        phase: Phase::Revoking {
+            previous: primary.clone(),
+            reason: death.why.clone(),
+        },
+        primary: None,
+        restart_after: None,
+        ..old.clone()
+    };
+    let event = situation.event(
+        "failover.revoke",
+        format!("epoch {} of {primary} is revoked: {}", old.epoch, death.why),
+        death.evidence.clone(),
+    );
+    Verdict::commit(situation, Trigger::PrimaryDead, record, event)
+}
+
+/// In `Revoking`: nobody is primary; collect who has stopped and what they have.
+pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str) -> Verdict {
+    if !is_old_epoch_over(situation, previous) {
+        return Verdict::Blocked(format!(
+            "epoch {} is not revoked yet: {}",
+            situation.record().epoch,
+            missing(situation)
+        ));
+    }
+    let maximum = match discovered(situation, previous) {
+        Ok(maximum) => maximum,
+        Err(why_not) => return Verdict::Blocked(why_not),
+    };
+    let candidates = candidates(situation, previous, &maximum);
+    let Some(best) = candidates.first() else {
+        return Verdict::Blocked(format!(
+            "no tablet that answers and may be promoted has exactly {maximum}: bring back one that has it"
+        ));
+    };
+    if best.backlog > 0 {
+        return Verdict::Blocked(format!(
+            "{} still applies {} received transactions",
+            best.alias, best.backlog
+        ));
+    }
+    establish(situation, previous, reason, &best.alias, maximum)
+}
+
+/// Whether no transaction of the epoch before can get an OK any more.
+fn is_old_epoch_over(situation: &Situation<'_>, previous: &TabletAlias) -> bool {
+    let record = situation.record();
+    let needed = answers_needed(record.ackers.len(), record.durability.acks());
+    let stopped = record
+        .ackers
+        .iter()
+        .filter_map(|acker| situation.last_report(acker))
+        .filter(|report| is_revoked(situation, report))
+        .count();
+    stopped >= needed || is_fenced(situation, previous)
+}
+
+/// Whether the former primary itself cannot acknowledge: fenced, or dead with the promise that keeps its guard from a start.
+fn is_fenced(situation: &Situation<'_>, previous: &TabletAlias) -> bool {
+    let epoch = situation.record().epoch;
+    situation.last_report(previous).is_some_and(|report| {
+        let down = matches!(
+            report.mysqld,
+            MysqldState::Exited { .. } | MysqldState::Held { .. }
+        );
+        report.promised >= epoch && (down || report.fenced.is_some_and(|fenced| fenced >= epoch))
+    })
+}
+
+/// The set that has every acknowledged write, or who is missing to know it.
+fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidSet, String> {
+    let record = situation.record();
+    let needed = answers_needed(record.ackers.len(), record.durability.acks());
+    let stopped: Vec<&Report> = record
+        .ackers
+        .iter()
+        .filter_map(|acker| situation.last_report(acker))
+        .filter(|report| is_revoked(situation, report) && report.gtid.is_some())
+        .collect();
+    let intact = stopped.iter().filter(|report| !report.amnesiac).count();
+    let mut sets: Vec<&GtidSet> = stopped
+        .iter()
+        .filter_map(|report| report.gtid.as_ref())
+        .map(|gtid| &gtid.received)
+        .collect();
+    if intact < needed {
+        // The former primary's own data have every write that it ever acknowledged, and perhaps more.
+        let own = situation
+            .last_report(previous)
+            .filter(|report| is_fenced_alive(situation, report) && !report.amnesiac)
+            .and_then(position);
+        let Some(own) = own else {
+            return Err(format!(
+                "{intact} of {needed} answers with intact data: {}, or {previous} fenced with its data readable",
+                missing(situation)
+            ));
+        };
+        sets.push(&own.executed);
+    }
+    let maximum = durability::maximum(sets).map_err(|diverged| {
+        format!(
+            "the tablets have diverged ({} against {}): an operator must decide which is right",
+            diverged.one, diverged.other
+        )
+    })?;
+    // When the epoch before was never open, its ackers need not have its start, and the writes acknowledged earlier are
+    // within that start: nothing smaller may be taken.
+    if !maximum.contains(&record.start_gtid) {
+        return Err(format!(
+            "no tablet that answers has everything up to {}: bring back {previous} or another that has it",
+            record.start_gtid
+        ));
+    }
+    Ok(maximum)
+}
+
+fn missing(situation: &Situation<'_>) -> String {
+    let waiting: Vec<String> = situation
+        .record()
+        .ackers
+        .iter()
+        .filter(|acker| {
+            !situation
+                .last_report(acker)
+                .is_some_and(|report| is_revoked(situation, report) && !report.amnesiac)
+        })
+        .map(TabletAlias::to_string)
+        .collect();
+    format!("waiting for {}", waiting.join(", "))
+}
+
+fn establish(
+    situation: &Situation<'_>,
+    previous: &TabletAlias,
+    reason: &str,
+    candidate: &TabletAlias,
+    maximum: GtidSet,
+) -> Verdict {
+    let old = situation.record();
+    let Some(ackers) = ackers_after_failover(situation, candidate, previous, &maximum) else {
+        return Verdict::Blocked(format!(
+            "{} acknowledgements are asked for and there are too few tablets that may be promoted: add one",
+            old.durability.acks()
+        ));
+    };
+    let mut evidence: Vec<(String, String)> = situation
+        .tablets()
+        .filter_map(|tablet| {
+            let report = situation.last_report(&tablet.alias)?;
+            let gtid = report.gtid.as_ref()?;
+            let words = format!(
+                "received {}, executed {}, revoked {:?}, fenced {:?}, amnesiac {}",
+                gtid.received, gtid.executed, report.revoked, report.fenced, report.amnesiac
+            );
+            Some((format!("tablet {}", tablet.alias), words))
+        })
+        .collect();
+    evidence.push((
+        "revoking_ms".to_owned(),
+        situation.phase_age_ms().to_string(),
+    ));
+    let event = situation.event(
+        "failover.establish",
+        format!(
+            "{candidate} becomes primary of epoch {} from {maximum}, after {previous}: {reason}",
+            old.epoch
+        ),
+        evidence,
+    );
+    let record = ReplicaSet {
+        phase: Phase::Establishing,
+        primary: Some(candidate.clone()),
+        ackers,
+        history: longer_history(old, previous, old.epoch.0 - 1, &maximum),
+        start_gtid: maximum,
+        restart_after: None,
+        ..old.clone()
+    };
+    Verdict::commit(situation, Trigger::CandidateDrained, record, event)
+}
+
+/// The history with one more finished epoch, the oldest forgotten beyond the bound.
+pub fn longer_history(
+    record: &ReplicaSet,
+    primary: &TabletAlias,
+    epoch: u64,
+    kept: &GtidSet,
+) -> Vec<FinishedEpoch> {
+    let mut history = record.history.clone();
+    history.push(FinishedEpoch {
+        epoch: vt_proto::epoch::Epoch(epoch),
+        primary: primary.clone(),
+        kept: kept.clone(),
+    });
+    let excess = history.len().saturating_sub(HISTORY_EPOCHS_MAX);
+    history.drain(..excess);
+    history
+}

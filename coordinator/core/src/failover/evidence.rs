@@ -1,0 +1,148 @@
+//! Whether a primary is dead, and on what evidence. It concludes; it decides nothing.
+//!
+//! Conclusive at once: the guard saw mysqld exit. Otherwise two silences that do not share a cause: ours (its agent is silent,
+//! or its mysqld does not answer) and its ackers' (no heartbeat). Ackers that hear it forbid the conclusion.
+
+use vt_proto::{
+    epoch::Incarnation,
+    ids::TabletAlias,
+    report::{MysqldState, Replication, Report, ThreadState},
+};
+
+use super::Situation;
+use crate::health::SILENCE_MS;
+
+/// Heartbeats come every 200 ms: without one for so long an acker has lost its source (class C).
+pub const HEARTBEAT_AGE_MS: u64 = 1_000;
+/// A mysqld that does not answer its agent for so long is hung, if its ackers do not hear it either.
+pub const UNRESPONSIVE_MS: u64 = 3_000;
+/// How long a restart in place may take before the exit counts again: a small crash recovery and some.
+pub const RESTART_PATIENCE_MS: u64 = 5_000;
+
+/// A concluded death.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Known from the guard, not from silence.
+    pub conclusive: bool,
+    /// The life of mysqld that has ended, if its agent answers and could start another.
+    pub restartable: Option<Incarnation>,
+    pub why: String,
+    /// Who said what.
+    pub evidence: Vec<(String, String)>,
+}
+
+/// The death of the primary, if it is concluded.
+pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
+    if let Some(report) = situation.last_report(primary)
+        && let Some(death) = exit(situation, primary, report)
+    {
+        return Some(death);
+    }
+    if situation.mass_failure {
+        return None;
+    }
+    let silent_ms = situation.health.silent_ms(primary, situation.now);
+    let hung_ms = not_answering_ms(situation, primary);
+    let why = if silent_ms > SILENCE_MS {
+        format!("its agent is silent for {silent_ms} ms")
+    } else if hung_ms > UNRESPONSIVE_MS {
+        format!("its mysqld does not answer its agent for {hung_ms} ms")
+    } else {
+        return None;
+    };
+    let (unheard, mut evidence) = ackers_hear_nothing(situation, primary);
+    evidence.insert(0, (format!("primary {primary}"), why.clone()));
+    unheard.then(|| Death {
+        conclusive: false,
+        restartable: None,
+        why: format!("{why}, and its ackers have lost it"),
+        evidence,
+    })
+}
+
+/// An exit that the guard saw and that is not being answered by a restart.
+fn exit(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> Option<Death> {
+    let (how, startable) = match &report.mysqld {
+        MysqldState::Exited { how } => (format!("its mysqld exited: {how}"), true),
+        MysqldState::Held { why } => (format!("its mysqld is kept down: {why}"), false),
+        _ => return None,
+    };
+    let restarting = situation.record().restart_after == Some(report.incarnation);
+    if startable && restarting && situation.phase_age_ms() <= RESTART_PATIENCE_MS {
+        return None;
+    }
+    let restartable = startable && !restarting && situation.answer(primary).is_some();
+    let (_, mut evidence) = ackers_hear_nothing(situation, primary);
+    evidence.insert(
+        0,
+        (
+            format!("primary {primary}"),
+            format!("{how} (life {})", report.incarnation),
+        ),
+    );
+    Some(Death {
+        conclusive: true,
+        restartable: restartable.then_some(report.incarnation),
+        why: how,
+        evidence,
+    })
+}
+
+fn not_answering_ms(situation: &Situation<'_>, primary: &TabletAlias) -> u64 {
+    let since = situation
+        .health
+        .get(primary)
+        .and_then(|tablet| tablet.not_answering_since_ms);
+    since.map_or(0, |since| situation.now.monotonic_ms.saturating_sub(since))
+}
+
+/// Whether more than half of the ackers that answer, and at least one, hear nothing of the primary (class C); and what each says.
+pub fn ackers_hear_nothing(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+) -> (bool, Vec<(String, String)>) {
+    let (mut answering, mut unheard) = (0, 0);
+    let mut evidence = Vec::new();
+    for acker in &situation.record().ackers {
+        if acker == primary {
+            continue;
+        }
+        let says = match situation.answer(acker) {
+            None => {
+                let silent_ms = situation.health.silent_ms(acker, situation.now);
+                format!("does not answer for {silent_ms} ms")
+            }
+            Some(report) if report.mysqld != MysqldState::Running => {
+                format!("mysqld is {:?}", report.mysqld)
+            }
+            Some(report) => {
+                let hears = hears(report.replication.as_ref());
+                answering += 1;
+                unheard += u32::from(!hears);
+                describe(report.replication.as_ref())
+            }
+        };
+        evidence.push((format!("acker {acker}"), says));
+    }
+    (answering >= 1 && unheard * 2 > answering, evidence)
+}
+
+fn hears(replication: Option<&Replication>) -> bool {
+    replication.is_some_and(|replication| {
+        replication.io == ThreadState::On
+            && replication
+                .heartbeat_age_ms
+                .is_none_or(|age| age <= HEARTBEAT_AGE_MS)
+    })
+}
+
+fn describe(replication: Option<&Replication>) -> String {
+    let Some(replication) = replication else {
+        return "does not replicate".to_owned();
+    };
+    let heard = match replication.heartbeat_age_ms {
+        Some(age) => format!("heard the primary {age} ms ago"),
+        None => "has not heard the primary yet".to_owned(),
+    };
+    format!("IO thread is {:?}, {heard}", replication.io)
+}

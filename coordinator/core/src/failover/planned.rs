@@ -1,0 +1,180 @@
+//! A planned switchover: the old primary hands over alive, and until it says that it is read-only all can be taken back.
+
+use vt_proto::{
+    epoch::Generation,
+    ids::TabletAlias,
+    report::{MysqldState, Report, ThreadState},
+    topology::{Phase, ReplicaSet},
+};
+
+use super::{
+    Situation, Verdict,
+    candidate::{ackers_after_switchover, position},
+    emergency::{answer_death, longer_history},
+    evidence::death,
+    table::Trigger,
+};
+
+/// How long writes may be held for a switchover; then the old primary reopens.
+pub const SWITCHOVER_MS: u64 = 2_000;
+/// A candidate further behind would keep writers waiting longer than the switchover may take.
+pub const SWITCHOVER_LAG_MS: u64 = 1_000;
+
+/// In `Switching`: hand over when both sides are ready, take it back when one is not in time.
+pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict {
+    let Some(primary) = &situation.record().primary else {
+        return Verdict::Blocked("the record names no primary".to_owned());
+    };
+    if let Some(death) = death(situation, primary) {
+        return answer_death(situation, primary, &death);
+    }
+    if let Err(why_not) = fit(situation, primary, candidate) {
+        return take_back(situation, &why_not);
+    }
+    let report = situation.last_report(primary);
+    if let Some(final_report) = report.filter(|report| is_demoted(situation, report)) {
+        return hand_over(situation, primary, candidate, final_report);
+    }
+    let blocked = report
+        .filter(|report| report.generation >= Generation(situation.set.revision.0))
+        .and_then(|report| report.blocked.as_ref());
+    if let Some(blocked) = blocked {
+        return take_back(situation, &format!("{primary} cannot hand over: {blocked}"));
+    }
+    in_time(situation, &format!("{primary} did not become read-only"))
+}
+
+/// Whether the primary became read-only under this very switchover: under a desired state made of the present record.
+fn is_demoted(situation: &Situation<'_>, report: &Report) -> bool {
+    let asked = Generation(situation.set.revision.0);
+    report.demoted.is_some_and(|demoted| demoted >= asked) && position(report).is_some()
+}
+
+/// Whether a tablet could take over from the primary soon; or why not.
+pub fn fit(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    candidate: &TabletAlias,
+) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("{candidate} cannot take over: {why}"));
+    if candidate == primary {
+        return refuse("it is the primary already");
+    }
+    if !situation.is_promotable(candidate) {
+        return refuse("it is not a tablet of this replica set that may be promoted");
+    }
+    if !situation.record().ackers.contains(candidate) {
+        return refuse(
+            "it does not acknowledge writes, so it need not have them; wait until it does",
+        );
+    }
+    let Some(report) = situation.answer(candidate) else {
+        return refuse("it does not answer");
+    };
+    if report.mysqld != MysqldState::Running {
+        return refuse("its mysqld does not run");
+    }
+    let Some(replication) = &report.replication else {
+        return refuse("it does not replicate");
+    };
+    if replication.io != ThreadState::On || replication.sql != ThreadState::On {
+        return refuse("its replication threads do not run");
+    }
+    if replication
+        .lag_ms
+        .is_some_and(|lag| lag > SWITCHOVER_LAG_MS)
+    {
+        return refuse("it lags behind by more than a second; wait until it has caught up");
+    }
+    Ok(())
+}
+
+fn in_time(situation: &Situation<'_>, what: &str) -> Verdict {
+    if situation.phase_age_ms() > SWITCHOVER_MS {
+        return take_back(situation, &format!("{what} within {SWITCHOVER_MS} ms"));
+    }
+    Verdict::Wait
+}
+
+fn hand_over(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    candidate: &TabletAlias,
+    final_report: &Report,
+) -> Verdict {
+    let old = situation.record();
+    let (Some(end), Some(received)) = (
+        position(final_report).map(|position| &position.executed),
+        situation
+            .answer(candidate)
+            .and_then(position)
+            .map(|position| &position.received),
+    ) else {
+        return in_time(situation, &format!("{candidate} did not say what it has"));
+    };
+    if !received.contains(end) {
+        return in_time(
+            situation,
+            &format!("{candidate} did not receive everything"),
+        );
+    }
+    if !end.contains(received) {
+        return take_back(
+            situation,
+            &format!(
+                "{candidate} has transactions that {primary} has not: {}",
+                received.subtract(end)
+            ),
+        );
+    }
+    let Some(ackers) = ackers_after_switchover(situation, candidate, primary) else {
+        return take_back(situation, "too few tablets could acknowledge afterwards");
+    };
+    let record = ReplicaSet {
+        epoch: old.epoch.next(),
+        phase: Phase::Establishing,
+        primary: Some(candidate.clone()),
+        ackers,
+        history: longer_history(old, primary, old.epoch.0, end),
+        start_gtid: end.clone(),
+        restart_after: None,
+        ..old.clone()
+    };
+    let event = situation.event(
+        "switchover.establish",
+        format!(
+            "{candidate} becomes primary of epoch {} after {primary}, which is read-only",
+            record.epoch
+        ),
+        vec![
+            (format!("primary {primary}"), format!("executed {end}")),
+            (
+                format!("candidate {candidate}"),
+                format!("received {received}"),
+            ),
+            (
+                "switching_ms".to_owned(),
+                situation.phase_age_ms().to_string(),
+            ),
+        ],
+    );
+    Verdict::commit(situation, Trigger::PrimaryDemoted, record, event)
+}
+
+/// Back to the old primary in the old epoch.
+pub fn take_back(situation: &Situation<'_>, why: &str) -> Verdict {
+    let record = ReplicaSet {
+        phase: Phase::Stable,
+        ..situation.record().clone()
+    };
+    let evidence = vec![(
+        "switching_ms".to_owned(),
+        situation.phase_age_ms().to_string(),
+    )];
+    let event = situation.event(
+        "switchover.taken_back",
+        format!("the switchover is taken back: {why}"),
+        evidence,
+    );
+    Verdict::commit(situation, Trigger::SwitchoverFailed, record, event)
+}

@@ -1,0 +1,202 @@
+//! What the leader has heard: the last report of every tablet, and since when it has heard nothing.
+//!
+//! Never in the log, never on disk, forgotten with leadership. It tells facts and ages; whether a primary is dead is concluded
+//! in `failover/evidence.rs`.
+
+use std::collections::BTreeMap;
+
+use vt_proto::{
+    ids::TabletAlias,
+    report::{MysqldState, Report, ThreadState},
+};
+
+use crate::event::Now;
+
+/// A report younger than this means that the tablet answers now. Agents report every 200 ms: five may be lost or late.
+pub const ANSWER_AGE_MS: u64 = 1_000;
+/// An agent that was not heard for so long is silent (class A). Less is eaten by scheduling stalls and one lost packet.
+pub const SILENCE_MS: u64 = 1_000;
+/// Two ticks further apart than this mean that this coordinator itself stood still: what it did not hear proves nothing.
+pub const OWN_STALL_MS: u64 = 300;
+/// For how long an older report is taken for one that came late over a former stream, and not for a reinstalled host.
+const LATE_REPORT_MS: u64 = 2_000;
+/// Steps of replica lag that routers hear about; finer changes are not worth a snapshot.
+const LAG_STEPS_MS: [u64; 8] = [100, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+
+/// What is known of one tablet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TabletHealth {
+    pub report: Report,
+    /// When the last report came.
+    pub received_ms: u64,
+    /// When this leader heard it first.
+    pub first_ms: u64,
+    /// Since when its mysqld is neither answering nor known to be gone.
+    pub not_answering_since_ms: Option<u64>,
+    /// Its stream has ended and no new one has brought a report.
+    pub stream_ended: bool,
+}
+
+/// What a report changed for routers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoutingChange {
+    Nothing,
+    /// Only the lag moved to another step.
+    Lag,
+    State,
+}
+
+/// What routers can be told of one tablet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// mysqld runs and replicates without error.
+    pub replicates: bool,
+    /// mysqld is known not to run.
+    pub down: bool,
+    pub lag_ms: Option<u64>,
+}
+
+impl Service {
+    /// The step of its lag.
+    pub fn lag_step(&self) -> Option<usize> {
+        lag_step(self.lag_ms)
+    }
+}
+
+/// The step that a lag belongs to.
+pub fn lag_step(lag_ms: Option<u64>) -> Option<usize> {
+    lag_ms.map(|lag| LAG_STEPS_MS.iter().filter(|step| lag >= **step).count())
+}
+
+/// Everything that the leader has heard since it leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    tablets: BTreeMap<TabletAlias, TabletHealth>,
+    /// Silence is counted from here at the earliest: the start of leadership, or the end of an own stall.
+    baseline_ms: u64,
+    last_tick_ms: u64,
+}
+
+impl Health {
+    /// Forgets everything; silences count from now on, so that everybody has a full period to be heard.
+    pub fn restart(&mut self, now: Now) {
+        *self = Self {
+            tablets: BTreeMap::new(),
+            baseline_ms: now.monotonic_ms,
+            last_tick_ms: now.monotonic_ms,
+        };
+    }
+
+    /// Notes that time passed. After an own stall, silences are counted anew.
+    pub fn tick(&mut self, now: Now) {
+        if now.monotonic_ms.saturating_sub(self.last_tick_ms) > OWN_STALL_MS {
+            self.baseline_ms = now.monotonic_ms;
+            for tablet in self.tablets.values_mut() {
+                if let Some(since) = &mut tablet.not_answering_since_ms {
+                    *since = now.monotonic_ms;
+                }
+            }
+        }
+        self.last_tick_ms = now.monotonic_ms;
+    }
+
+    /// Takes a report. Returns what it changes for routers, or nothing if it is older than what is known.
+    pub fn report(&mut self, now: Now, report: Report) -> Option<RoutingChange> {
+        let alias = report.tablet.alias.clone();
+        let before = self.tablets.get(&alias);
+        if let Some(before) = before
+            && is_late(before, &report, now)
+        {
+            return None;
+        }
+        let answering = matches!(
+            report.mysqld,
+            MysqldState::Running | MysqldState::Exited { .. } | MysqldState::Held { .. }
+        );
+        let since = before.and_then(|before| before.not_answering_since_ms);
+        let tablet = TabletHealth {
+            received_ms: now.monotonic_ms,
+            first_ms: before.map_or(now.monotonic_ms, |before| before.first_ms),
+            not_answering_since_ms: (!answering).then(|| since.unwrap_or(now.monotonic_ms)),
+            stream_ended: false,
+            report,
+        };
+        let old = before.map(|before| service(&before.report));
+        let new = service(&tablet.report);
+        self.tablets.insert(alias, tablet);
+        Some(match old {
+            Some(old) if old.replicates == new.replicates && old.down == new.down => {
+                if old.lag_step() == new.lag_step() {
+                    RoutingChange::Nothing
+                } else {
+                    RoutingChange::Lag
+                }
+            }
+            _ => RoutingChange::State,
+        })
+    }
+
+    /// Notes that a stream ended. It proves nothing alone, it only lets another host take the alias over.
+    pub fn stream_ended(&mut self, alias: &TabletAlias) {
+        if let Some(tablet) = self.tablets.get_mut(alias) {
+            tablet.stream_ended = true;
+        }
+    }
+
+    /// What is known of a tablet, however old.
+    pub fn get(&self, alias: &TabletAlias) -> Option<&TabletHealth> {
+        self.tablets.get(alias)
+    }
+
+    /// All that was heard of, in order of aliases.
+    pub fn tablets(&self) -> impl Iterator<Item = (&TabletAlias, &TabletHealth)> {
+        self.tablets.iter()
+    }
+
+    /// How old the last report is.
+    pub fn age_ms(&self, alias: &TabletAlias, now: Now) -> Option<u64> {
+        let tablet = self.tablets.get(alias)?;
+        Some(now.monotonic_ms.saturating_sub(tablet.received_ms))
+    }
+
+    /// How long a tablet has been silent while this coordinator was able to hear it.
+    pub fn silent_ms(&self, alias: &TabletAlias, now: Now) -> u64 {
+        let heard_ms = self.tablets.get(alias).map_or(0, |t| t.received_ms);
+        now.monotonic_ms
+            .saturating_sub(heard_ms.max(self.baseline_ms))
+    }
+
+    /// The report of a tablet that answers now.
+    pub fn answer(&self, alias: &TabletAlias, now: Now) -> Option<&Report> {
+        let tablet = self.tablets.get(alias)?;
+        (self.age_ms(alias, now)? <= ANSWER_AGE_MS).then_some(&tablet.report)
+    }
+
+    /// What routers can be told of a tablet; nothing if it does not answer.
+    pub fn service(&self, alias: &TabletAlias, now: Now) -> Option<Service> {
+        self.answer(alias, now).map(service)
+    }
+}
+
+/// Whether a report was made before the one that is known: what only grows is smaller in it.
+fn is_late(before: &TabletHealth, report: &Report, now: Now) -> bool {
+    let older =
+        report.promised < before.report.promised || report.incarnation < before.report.incarnation;
+    older && now.monotonic_ms.saturating_sub(before.received_ms) <= LATE_REPORT_MS
+}
+
+fn service(report: &Report) -> Service {
+    let running = report.mysqld == MysqldState::Running;
+    let replication = report.replication.as_ref();
+    Service {
+        replicates: running
+            && replication.is_some_and(|r| {
+                r.io == ThreadState::On && r.sql == ThreadState::On && r.error.is_none()
+            }),
+        down: matches!(
+            report.mysqld,
+            MysqldState::Starting | MysqldState::Exited { .. } | MysqldState::Held { .. }
+        ),
+        lag_ms: replication.and_then(|r| r.lag_ms),
+    }
+}

@@ -1,0 +1,298 @@
+//! What operators ask for, as commands: checked against the records they were made from. Nothing here proposes.
+
+use vt_proto::{
+    epoch::Revision,
+    ids::{KeyspaceName, ReplicaSetName, TabletAlias},
+    keyrange::KeyRange,
+    topology::{
+        AuditEvent, Keyspace, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard,
+        VschemaTable,
+    },
+};
+
+use crate::{
+    apply::Refusal,
+    command::{Change, Command, RecordKey, RecordValue},
+    event::Now,
+    failover::{Situation, planned::fit, schema_change::touch_shards},
+    health::Health,
+    members::Members,
+    state::{State, Versioned},
+};
+
+/// Statements of one schema change.
+pub const STATEMENTS_MAX: usize = 256;
+/// Bytes of one schema change or of one table's vschema: one log entry must stay small.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Schema changes that may wait at the same time.
+pub const PENDING_MAX: usize = 100;
+
+fn refuse<T>(reason: String) -> Result<T, Refusal> {
+    Err(Refusal::Invalid { reason })
+}
+
+fn command(request_id: &str, changes: Vec<Change>, event: AuditEvent) -> Command {
+    Command {
+        request_id: request_id.to_owned(),
+        changes,
+        events: vec![event],
+    }
+}
+
+fn event(now: Now, kind: &str, key: &RecordKey, message: String) -> AuditEvent {
+    AuditEvent {
+        time_unix_ms: now.unix_ms,
+        kind: kind.to_owned(),
+        subject: key.to_string(),
+        message,
+        evidence: Vec::new(),
+    }
+}
+
+/// A new unsharded keyspace on a replica set; on the only one if none is named.
+pub fn create_keyspace(
+    state: &State,
+    name: &KeyspaceName,
+    replica_set: Option<&ReplicaSetName>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    if state.keyspaces.contains_key(name) {
+        return refuse(format!("keyspace {name} exists already"));
+    }
+    let set = the_set(state, replica_set)?;
+    let key = RecordKey::Keyspace(name.clone());
+    let event = event(
+        now,
+        "keyspace.created",
+        &key,
+        format!("keyspace {name} lives on replica set {}", set.value.name),
+    );
+    let shard = Shard {
+        keyspace: name.clone(),
+        range: KeyRange::full(),
+        replica_set: set.value.name.clone(),
+    };
+    let keyspace = Keyspace { name: name.clone() };
+    let changes = vec![
+        Change::put(Revision::ZERO, RecordValue::Keyspace(keyspace)),
+        Change::put(Revision::ZERO, RecordValue::Shard(shard)),
+    ];
+    Ok(command(request_id, changes, event))
+}
+
+fn the_set<'a>(
+    state: &'a State,
+    name: Option<&ReplicaSetName>,
+) -> Result<&'a Versioned<ReplicaSet>, Refusal> {
+    let names = || {
+        let names: Vec<String> = state.replica_sets.keys().map(|n| n.to_string()).collect();
+        names.join(", ")
+    };
+    match name {
+        Some(name) => match state.replica_sets.get(name) {
+            Some(set) => Ok(set),
+            None => refuse(format!(
+                "there is no replica set {name}; there is: {}",
+                names()
+            )),
+        },
+        None => match (state.replica_sets.values().next(), state.replica_sets.len()) {
+            (Some(set), 1) => Ok(set),
+            (None, _) => refuse("there is no replica set yet: start agents first".to_owned()),
+            (Some(_), _) => refuse(format!("name one of the replica sets: {}", names())),
+        },
+    }
+}
+
+/// A keyspace goes from the records, with its shards, vschema and schema changes. Its rows stay in MySQL.
+pub fn delete_keyspace(
+    state: &State,
+    name: &KeyspaceName,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    let Some(keyspace) = state.keyspaces.get(name) else {
+        return refuse(format!("there is no keyspace {name}"));
+    };
+    let key = RecordKey::Keyspace(name.clone());
+    let mut changes = vec![Change::delete(keyspace.revision, key.clone())];
+    for shard in state.shards_in(name) {
+        let key = RecordKey::Shard(name.clone(), shard.value.range.clone());
+        changes.push(Change::delete(shard.revision, key));
+    }
+    for ((keyspace, table), record) in &state.vschema_tables {
+        if keyspace == name {
+            let key = RecordKey::VschemaTable(keyspace.clone(), table.clone());
+            changes.push(Change::delete(record.revision, key));
+        }
+    }
+    for (id, change) in &state.schema_changes {
+        if change.value.keyspace == *name {
+            let key = RecordKey::SchemaChange(*id);
+            changes.push(Change::delete(change.revision, key));
+        }
+    }
+    let message = format!(
+        "keyspace {name} is no longer served; its schemas stay in MySQL until they are dropped"
+    );
+    let event = event(now, "keyspace.deleted", &key, message);
+    Ok(command(request_id, changes, event))
+}
+
+/// A planned change of the primary; to the best acker if nobody is named.
+pub fn switchover(
+    state: &State,
+    health: &Health,
+    set: &ReplicaSetName,
+    candidate: Option<&TabletAlias>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    let record = the_set(state, Some(set))?;
+    let (Phase::Stable, Some(primary)) = (&record.value.phase, &record.value.primary) else {
+        return refuse(format!(
+            "replica set {set} is in phase {:?}: wait until it is stable",
+            record.value.phase
+        ));
+    };
+    let members = Members::of(state);
+    let situation = Situation {
+        state,
+        members: &members,
+        health,
+        now,
+        set: record,
+        since_ms: now.monotonic_ms,
+        mass_failure: false,
+    };
+    let candidate = match candidate {
+        Some(candidate) => {
+            fit(&situation, primary, candidate).map_err(|reason| Refusal::Invalid { reason })?;
+            candidate
+        }
+        None => {
+            let fit = record
+                .value
+                .ackers
+                .iter()
+                .find(|acker| fit(&situation, primary, acker).is_ok());
+            match fit {
+                Some(acker) => acker,
+                None => {
+                    return refuse("no acker can take over now: see `replica-set show`".to_owned());
+                }
+            }
+        }
+    };
+    let key = RecordKey::ReplicaSet(set.clone());
+    let event = event(
+        now,
+        "switchover.asked",
+        &key,
+        format!("{primary} is to hand over to {candidate}"),
+    );
+    let switching = ReplicaSet {
+        phase: Phase::Switching {
+            candidate: candidate.clone(),
+        },
+        ..record.value.clone()
+    };
+    let changes = vec![Change::put(
+        record.revision,
+        RecordValue::ReplicaSet(switching),
+    )];
+    Ok(command(request_id, changes, event))
+}
+
+/// DDL for a keyspace, carried out by the primaries of its shards.
+pub fn apply_schema(
+    state: &State,
+    keyspace: &KeyspaceName,
+    statements: Vec<String>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    if !state.keyspaces.contains_key(keyspace) {
+        return refuse(format!("there is no keyspace {keyspace}: create it first"));
+    }
+    let bytes: usize = statements.iter().map(String::len).sum();
+    if statements.is_empty() || statements.len() > STATEMENTS_MAX || bytes > TEXT_BYTES_MAX {
+        return refuse(format!(
+            "a schema change has 1 to {STATEMENTS_MAX} statements and at most {TEXT_BYTES_MAX} bytes"
+        ));
+    }
+    let pending = state
+        .schema_changes
+        .values()
+        .filter(|change| change.value.status == SchemaChangeStatus::Pending)
+        .count();
+    if pending >= PENDING_MAX {
+        return refuse(format!(
+            "{pending} schema changes are waiting: let them finish first"
+        ));
+    }
+    let change = SchemaChange {
+        id: state.next_schema_change,
+        keyspace: keyspace.clone(),
+        statements,
+        status: SchemaChangeStatus::Pending,
+    };
+    let key = RecordKey::SchemaChange(change.id);
+    let event = event(
+        now,
+        "schema.asked",
+        &key,
+        format!(
+            "{} statements for keyspace {keyspace}",
+            change.statements.len()
+        ),
+    );
+    let mut changes: Vec<Change> = touch_shards(state, &change).collect();
+    changes.push(Change::put(
+        Revision::ZERO,
+        RecordValue::SchemaChange(change),
+    ));
+    Ok(command(request_id, changes, event))
+}
+
+/// Sets the vschema of the named tables of a keyspace; others stay as they are.
+pub fn apply_vschema(
+    state: &State,
+    keyspace: &KeyspaceName,
+    tables: Vec<(String, String)>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    if !state.keyspaces.contains_key(keyspace) {
+        return refuse(format!("there is no keyspace {keyspace}: create it first"));
+    }
+    let bytes: usize = tables
+        .iter()
+        .map(|(name, spec)| name.len() + spec.len())
+        .sum();
+    if tables.is_empty() || bytes > TEXT_BYTES_MAX {
+        return refuse(format!(
+            "a vschema has at least one table and at most {TEXT_BYTES_MAX} bytes"
+        ));
+    }
+    let key = RecordKey::Keyspace(keyspace.clone());
+    let message = format!("vschema of {} tables", tables.len());
+    let event = event(now, "vschema.applied", &key, message);
+    let changes = tables
+        .into_iter()
+        .map(|(table, spec_json)| {
+            let known = state.vschema_tables.get(&(keyspace.clone(), table.clone()));
+            let revision = known.map_or(Revision::ZERO, |known| known.revision);
+            Change::put(
+                revision,
+                RecordValue::VschemaTable(VschemaTable {
+                    keyspace: keyspace.clone(),
+                    table,
+                    spec_json,
+                }),
+            )
+        })
+        .collect();
+    Ok(command(request_id, changes, event))
+}
