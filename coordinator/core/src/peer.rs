@@ -1,0 +1,440 @@
+//! A thin deterministic wrapper around the raft library: what one member of the coordinators' raft group knows and says.
+//!
+//! Election time-outs come from a seed that is an argument, so that a simulation replays; the library's own random draws are
+//! overwritten after every call. Never does I/O: [`Peer::ready`] says what to persist and what to send, and in which order.
+//! Messages from outside are checked before the library, which panics on nonsense, sees them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raft::{
+    ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    eraftpb::{EntryType, MessageType},
+};
+use vt_proto::wire;
+
+mod convert;
+mod log;
+mod random;
+mod stored;
+
+pub use convert::MessageError;
+pub use stored::{Batch, LogStart, Stored};
+
+use log::MemoryLog;
+use random::SplitMix;
+
+/// Ticks without a leader before an election; twice as many at most.
+pub const ELECTION_TICKS: usize = 10;
+/// Ticks between two heartbeats of a leader.
+pub const HEARTBEAT_TICKS: usize = 2;
+/// Size of one append message: several fit into a gRPC message, and one does not delay heartbeats noticeably.
+pub const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Append messages on their way to one member: more than a round trip within a region can hold.
+pub const INFLIGHT_MESSAGES_MAX: usize = 256;
+/// Bytes of proposals that are not committed yet; beyond it proposals are refused as busy.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of one proposal: it must fit one append message.
+pub const PROPOSAL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of entries applied at one time, so that ticks are not late after a restart.
+const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 << 20;
+/// Ticks after which a snapshot that was sent and never answered counts as lost and is sent again.
+const SNAPSHOT_ANSWER_TICKS: u32 = 200;
+
+/// Who this member is and with whom it agrees.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    pub id: u64,
+    /// All members, this one included.
+    pub voters: Vec<u64>,
+    /// Seed of the election time-outs.
+    pub seed: u64,
+}
+
+/// Why a proposal was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    #[error("this member does not lead")]
+    NotLeader,
+    #[error("too many proposals are waiting to be committed: try again")]
+    Busy,
+    #[error("the proposal is larger than {PROPOSAL_BYTES_MAX} bytes: split it")]
+    TooLarge,
+}
+
+/// The raft library refused to start or to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("the stored log is not usable: {reason}")]
+    Stored { reason: String },
+    #[error("raft refuses")]
+    Raft(#[from] raft::Error),
+}
+
+/// Whether this member leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Follower,
+    Candidate,
+    Leader,
+}
+
+/// A log entry that a majority has: to be applied in order, exactly once. Empty data is the mark of a new leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub index: u64,
+    pub data: Vec<u8>,
+}
+
+/// A read may be answered from the state at `index` or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadReady {
+    pub context: u64,
+    pub index: u64,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default, PartialEq)]
+pub struct Ready {
+    /// For [`Peer::persisted`].
+    pub number: u64,
+    /// To be persisted, in the order of numbers; one flush may serve several.
+    pub batch: Batch,
+    pub send_now: Vec<wire::RaftMessage>,
+    /// They promise what stands in this batch and all earlier ones: to be sent when those are on disk, never before.
+    pub send_after_persist: Vec<wire::RaftMessage>,
+    /// A snapshot of the leader: replaces the applied state, before anything of `committed`.
+    pub installed: Option<wire::RaftSnapshot>,
+    pub committed: Vec<Committed>,
+    pub reads: Vec<ReadReady>,
+}
+
+/// What a leader knows of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberProgress {
+    pub id: u64,
+    pub matched: u64,
+    /// Heard within the last election time-out.
+    pub active: bool,
+}
+
+/// One member of the raft group.
+pub struct Peer {
+    node: RawNode<MemoryLog>,
+    voters: Vec<u64>,
+    random: SplitMix,
+    /// Term and role for which the election time-out was drawn.
+    drawn_for: (u64, StateRole),
+    election_ticks: usize,
+    /// Numbers of ready values that are not persisted, with the index of the snapshot in it.
+    unpersisted: VecDeque<(u64, Option<u64>)>,
+    /// How long a member has owed the answer to a snapshot.
+    snapshot_ticks: BTreeMap<u64, u32>,
+    last_hard_state: wire::RaftHardState,
+}
+
+impl Peer {
+    /// The member as it was when `stored` was persisted. The applied state must be that of the stored snapshot.
+    pub fn new(
+        config: &PeerConfig,
+        stored: Stored,
+        logger: &slog::Logger,
+    ) -> Result<Self, PeerError> {
+        let stored = stored.repaired()?;
+        let last_hard_state = stored.hard_state;
+        let applied = stored.snapshot.as_ref().map_or(0, |s| s.index);
+        let raft_config = raft::Config {
+            id: config.id,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+            ..raft::Config::default()
+        };
+        let log = MemoryLog::new(stored, &config.voters)?;
+        let node = RawNode::new(&raft_config, log, logger)?;
+        let mut peer = Self {
+            drawn_for: (u64::MAX, StateRole::Follower),
+            node,
+            voters: config.voters.clone(),
+            random: SplitMix::new(config.seed),
+            election_ticks: ELECTION_TICKS,
+            unpersisted: VecDeque::new(),
+            snapshot_ticks: BTreeMap::new(),
+            last_hard_state,
+        };
+        peer.keep_election_ticks();
+        Ok(peer)
+    }
+
+    /// One tick passed.
+    pub fn tick(&mut self) {
+        self.node.tick();
+        self.give_up_lost_snapshots();
+        self.keep_election_ticks();
+    }
+
+    /// A message of another member arrived. Nonsense is refused and changes nothing.
+    pub fn step(&mut self, message: wire::RaftMessage) -> Result<(), MessageError> {
+        let mut message = convert::message_from_wire(message)?;
+        let strange = !self.voters.contains(&message.from) || message.from == self.node.raft.id;
+        if strange || message.to != self.node.raft.id {
+            return Err(MessageError::WrongMember {
+                from: message.from,
+                to: message.to,
+            });
+        }
+        if message.get_msg_type() == MessageType::MsgHeartbeat {
+            // The leader remembers more than this member has only if its disk was lost; what is there must do.
+            message.commit = message.commit.min(self.node.raft.raft_log.last_index());
+        }
+        // What the library drops without harm, it reports as an error: a message of an unknown member, for example.
+        drop(self.node.step(message));
+        self.keep_election_ticks();
+        Ok(())
+    }
+
+    /// Appends an entry to the log of the group; whether it is committed is seen in a later [`Ready`].
+    pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeError> {
+        if data.len() > PROPOSAL_BYTES_MAX {
+            return Err(ProposeError::TooLarge);
+        }
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader);
+        }
+        self.node
+            .propose(Vec::new(), data)
+            .map_err(|_| ProposeError::Busy)
+    }
+
+    /// Asks for the index at which reads that began before this call may be answered; only where [`Peer::leads`].
+    pub fn read_index(&mut self, context: u64) {
+        self.node.read_index(context.to_be_bytes().to_vec());
+    }
+
+    /// What is to be done, if anything is.
+    pub fn ready(&mut self) -> Result<Option<Ready>, PeerError> {
+        if !self.node.has_ready() {
+            return Ok(None);
+        }
+        let mut ready = self.node.ready();
+        let mut batch = Batch::default();
+        let mut installed = None;
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot().clone();
+            installed = Some(convert::snapshot_to_wire(&snapshot));
+            self.node.mut_store().install(snapshot);
+            batch.snapshot.clone_from(&installed);
+            batch.start = installed.as_ref().map(|s| LogStart {
+                index: s.index,
+                term: s.term,
+            });
+            batch.reset = true;
+        }
+        if !ready.entries().is_empty() {
+            let entries = ready.take_entries();
+            batch.entries = entries.iter().map(convert::entry_to_wire).collect();
+            self.node.mut_store().append(entries);
+        }
+        if let Some(hard_state) = ready.hs() {
+            self.last_hard_state = convert::hard_state_to_wire(hard_state);
+        }
+        if ready.must_sync() {
+            // A growing commit index alone is not worth a flush: it is found again by talking to the others.
+            batch.hard_state = Some(self.last_hard_state);
+        }
+        let number = ready.number();
+        let to_wire = |messages: Vec<_>| messages.iter().map(convert::message_to_wire).collect();
+        let out = Ready {
+            number,
+            batch,
+            send_now: to_wire(ready.take_messages()),
+            send_after_persist: to_wire(ready.take_persisted_messages()),
+            committed: committed(ready.take_committed_entries()),
+            reads: reads(ready.take_read_states()),
+            installed,
+        };
+        let snapshot_index = out.installed.as_ref().map(|s| s.index);
+        self.unpersisted.push_back((number, snapshot_index));
+        self.node.advance_append_async(ready);
+        Ok(Some(out))
+    }
+
+    /// Everything up to the ready value of this number is on disk.
+    pub fn persisted(&mut self, number: u64) {
+        let mut snapshot_index = None;
+        while let Some((first, snapshot)) = self.unpersisted.front() {
+            if *first > number {
+                break;
+            }
+            snapshot_index = snapshot.or(snapshot_index);
+            self.unpersisted.pop_front();
+        }
+        self.node.on_persist_ready(number);
+        if let Some(index) = snapshot_index {
+            self.node.advance_apply_to(index);
+        }
+        self.keep_election_ticks();
+    }
+
+    /// The committed entries up to `index` were applied.
+    pub fn applied(&mut self, index: u64) {
+        self.node.advance_apply_to(index);
+        self.keep_election_ticks();
+    }
+
+    /// Replaces the log up to `keep_after` by a snapshot of the state at the applied index. Returns what to persist.
+    pub fn compact(&mut self, state: Vec<u8>, keep_after: u64) -> Batch {
+        let index = self.node.raft.raft_log.applied();
+        let log = self.node.mut_store();
+        let snapshot = log.set_snapshot(index, state);
+        let start = log.drop_entries_up_to(keep_after.min(index));
+        self.last_hard_state.commit = self.last_hard_state.commit.max(index);
+        Batch {
+            hard_state: Some(self.last_hard_state),
+            snapshot: Some(convert::snapshot_to_wire(&snapshot)),
+            start: Some(start),
+            ..Batch::default()
+        }
+    }
+
+    /// Hands leadership to the member that is furthest, if another one is there.
+    pub fn transfer_leadership(&mut self) -> Option<u64> {
+        let me = self.node.raft.id;
+        let others = self.members().into_iter().filter(|m| m.id != me);
+        let to = others.max_by_key(|m| (m.active, m.matched))?.id;
+        self.node.transfer_leader(to);
+        self.keep_election_ticks();
+        Some(to)
+    }
+
+    /// A message to that member could not be sent.
+    pub fn unreachable(&mut self, id: u64) {
+        self.node.report_unreachable(id);
+    }
+
+    pub fn role(&self) -> Role {
+        match self.node.raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// Leads, and has applied an entry of its own term: knows everything that was ever committed.
+    pub fn leads(&self) -> bool {
+        self.is_leader() && self.node.raft.apply_to_current_term()
+    }
+
+    /// The leader as far as known.
+    pub fn leader_id(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|id| *id != raft::INVALID_ID)
+    }
+
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    pub fn commit_index(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// The index before the first entry that is still in the log.
+    pub fn log_start_index(&self) -> u64 {
+        self.node.store().start().index
+    }
+
+    /// What is known of each member, in order of their ids; empty where it does not lead.
+    pub fn members(&self) -> Vec<MemberProgress> {
+        if !self.is_leader() {
+            return Vec::new();
+        }
+        let me = self.node.raft.id;
+        let progress = |id: &u64| {
+            let progress = self.node.raft.prs().get(*id)?;
+            Some(MemberProgress {
+                id: *id,
+                matched: progress.matched,
+                active: progress.recent_active || *id == me,
+            })
+        };
+        self.voters.iter().filter_map(progress).collect()
+    }
+
+    /// The library draws election time-outs at random whenever it resets: put ours in their place. A new one is drawn only
+    /// when term or role changed, so that it does not matter what the library drew.
+    fn keep_election_ticks(&mut self) {
+        let now = (self.node.raft.term, self.node.raft.state);
+        if now != self.drawn_for {
+            self.drawn_for = now;
+            let beyond = self.random.below(ELECTION_TICKS as u64);
+            self.election_ticks = ELECTION_TICKS + usize::try_from(beyond).unwrap_or(0);
+        }
+        if self.node.raft.randomized_election_timeout() != self.election_ticks {
+            let ticks = self.election_ticks;
+            self.node.raft.set_randomized_election_timeout(ticks);
+        }
+    }
+
+    fn give_up_lost_snapshots(&mut self) {
+        if !self.is_leader() {
+            self.snapshot_ticks.clear();
+            return;
+        }
+        let mut lost = Vec::new();
+        for id in &self.voters {
+            let progress = self.node.raft.prs().get(*id);
+            if progress.is_none_or(|p| p.state != ProgressState::Snapshot) {
+                self.snapshot_ticks.remove(id);
+                continue;
+            }
+            let ticks = self.snapshot_ticks.entry(*id).or_insert(0);
+            *ticks += 1;
+            if *ticks >= SNAPSHOT_ANSWER_TICKS {
+                *ticks = 0;
+                lost.push(*id);
+            }
+        }
+        for id in lost {
+            self.node.report_snapshot(id, SnapshotStatus::Failure);
+        }
+    }
+}
+
+fn committed(entries: Vec<raft::eraftpb::Entry>) -> Vec<Committed> {
+    // Membership is static: an entry of another type cannot come from a member of this version.
+    let normal = entries
+        .into_iter()
+        .inspect(|entry| assert_eq!(entry.get_entry_type(), EntryType::EntryNormal));
+    let convert = |entry: raft::eraftpb::Entry| Committed {
+        index: entry.index,
+        data: entry.data.to_vec(),
+    };
+    normal.map(convert).collect()
+}
+
+fn reads(states: Vec<raft::ReadState>) -> Vec<ReadReady> {
+    let convert = |state: raft::ReadState| {
+        // A context that is not ours belongs to nobody.
+        let context = state.request_ctx.as_slice().try_into().ok()?;
+        Some(ReadReady {
+            context: u64::from_be_bytes(context),
+            index: state.index,
+        })
+    };
+    states.into_iter().filter_map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests;
