@@ -20,8 +20,6 @@ pub enum Plan {
     ShowKeyspaces,
     /// KILL: the router's own connection numbers are meant.
     Kill(Kill),
-    /// Nothing to run: MySQL error 1065.
-    Empty,
     /// Answer with this error and touch no server.
     Refuse(Unsupported),
 }
@@ -55,7 +53,6 @@ impl Plan {
             return Plan::Refuse(reason);
         }
         match &statement.kind {
-            Kind::Empty => Plan::Empty,
             Kind::Begin(begin) => Plan::Transaction(Transaction::Begin(*begin)),
             Kind::Commit(completion) => Plan::Transaction(Transaction::Commit(*completion)),
             Kind::Rollback(completion) => Plan::Transaction(Transaction::Rollback(*completion)),
@@ -109,7 +106,6 @@ impl fmt::Display for Plan {
                     None => write!(formatter, "kill {what} by expression"),
                 }
             }
-            Plan::Empty => write!(formatter, "empty"),
             Plan::Refuse(reason) => {
                 write!(formatter, "refuse {} {reason:?}", reason.code())
             }

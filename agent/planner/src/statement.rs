@@ -20,7 +20,7 @@ pub struct Statement {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing but comments; the server answers error 1065.
+    /// Nothing to run: the server answers a comment with OK, and a text without even that with error 1065.
     Empty,
     /// SELECT, TABLE, VALUES, WITH ... SELECT, in parentheses or not.
     Select,
@@ -190,7 +190,7 @@ impl Statement {
     /// What the session did before may still forbid it; see [`Traits::DEPENDS_ON_PREVIOUS`].
     pub fn is_read_only(&self) -> bool {
         let is_reading_kind = match &self.kind {
-            Kind::Select | Kind::Do | Kind::Show(_) | Kind::Explain { .. } => true,
+            Kind::Empty | Kind::Select | Kind::Do | Kind::Show(_) | Kind::Explain { .. } => true,
             Kind::Begin(begin) => begin.read_only,
             _ => false,
         };
