@@ -41,10 +41,10 @@ pub enum Action {
     /// Make the guard turn stops into kills.
     WriteRoleMarker,
     RemoveRoleMarker,
-    /// Offline: cut what stands in the binary log beyond `kept`, keep it readable, give the server a new uuid.
+    /// Offline: cut what this server wrote in `epoch` beyond `kept`, keep it readable, give the server a new uuid.
     CutTail {
         kept: GtidSet,
-        server_uuid: String,
+        epoch: Epoch,
     },
     /// Replace all data by a copy of the donor's, which must have everything that is here but `may_lose`.
     Clone {

@@ -74,7 +74,8 @@ pub struct Server {
     pub app_transactions: u32,
     /// Schemas that exist, as far as someone asks for them.
     pub schemas: BTreeSet<String>,
-    pub schema_changes: BTreeMap<u64, SchemaChangeState>,
+    /// By the change's id and the schema it applies to.
+    pub schema_changes: BTreeMap<(u64, String), SchemaChangeState>,
 }
 
 /// Everything that is known about this host at one moment.

@@ -1,7 +1,9 @@
 //! The report that an agent sends, made of what is observed and what may be claimed.
 
+use std::collections::BTreeMap;
+
 use vt_proto::{
-    desired::{Desired, Goal},
+    desired::{Desired, Goal, SchemaTask},
     epoch::Incarnation,
     report::{GtidPosition, MysqldState, Replication, Report, SchemaResult},
     topology::Tablet,
@@ -90,32 +92,49 @@ fn replication(channel: &Channel) -> Replication {
     }
 }
 
-/// The outcome of each schema change that is asked for and has one.
+/// The outcome of each schema change that is asked for and has ended in all its schemas here.
 fn schema_results(
     server: Option<&Server>,
     memory: &Memory,
     desired: Option<&Desired>,
 ) -> Vec<SchemaResult> {
-    let Some(Goal::Primary { schema_tasks, .. }) = desired.map(|desired| &desired.goal) else {
+    let (Some(server), Some(Goal::Primary { schema_tasks, .. })) =
+        (server, desired.map(|desired| &desired.goal))
+    else {
         return Vec::new();
     };
-    let Some(server) = server else {
-        return Vec::new();
-    };
-    let running = |id: u64| matches!(&memory.work, Some(Work::SchemaChange(task)) if task.id == id);
-    let outcome = |id: u64| {
-        match server.schema_changes.get(&id)? {
-        SchemaChangeState::Done => Some(None),
-        SchemaChangeState::Failed { error } => Some(Some(error.clone())),
-        SchemaChangeState::Started if running(id) => None,
-        SchemaChangeState::Started => Some(Some(
-            "the outcome is unknown: mysqld or its agent ended while the statements ran; look at the tables, then apply what is missing"
-                .to_owned(),
-        )),
+    let mut results: BTreeMap<u64, Option<SchemaResult>> = BTreeMap::new();
+    for task in schema_tasks {
+        let outcome = outcome(server, memory, task);
+        let all = results.entry(task.id).or_insert(Some(SchemaResult {
+            id: task.id,
+            error: None,
+        }));
+        *all = match (all.take(), outcome) {
+            (Some(before), Some(error)) => Some(SchemaResult {
+                id: task.id,
+                error: before.error.or(error),
+            }),
+            _ => None,
+        };
     }
-    };
-    schema_tasks
-        .iter()
-        .filter_map(|task| outcome(task.id).map(|error| SchemaResult { id: task.id, error }))
-        .collect()
+    results.into_values().flatten().collect()
 }
+
+/// How one task ended: nothing yet, well, or with an error.
+fn outcome(server: &Server, memory: &Memory, task: &SchemaTask) -> Option<Option<String>> {
+    let key = (task.id, task.schema.clone());
+    let running = memory.work == Some(Work::SchemaChange(task.clone()));
+    match server.schema_changes.get(&key)? {
+        SchemaChangeState::Done => Some(None),
+        SchemaChangeState::Failed { error } => Some(Some(format!("{}: {error}", task.schema))),
+        SchemaChangeState::Started if running => None,
+        SchemaChangeState::Started => Some(Some(format!(
+            "{}: the outcome is unknown, because mysqld or its agent ended while the statements ran; look at the tables, then apply what is missing",
+            task.schema
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -161,10 +161,10 @@ fn keep_open(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
         return work(view, Work::CreateSchema { name: name.clone() });
     }
     // Each exactly once: whatever stands in the server about a task, also a start without an end, is its outcome.
-    let next = order
-        .schema_tasks
-        .iter()
-        .find(|task| !server.schema_changes.contains_key(&task.id));
+    let next = order.schema_tasks.iter().find(|task| {
+        let key = (task.id, task.schema.clone());
+        !server.schema_changes.contains_key(&key)
+    });
     match next {
         Some(task) => work(view, Work::SchemaChange(task.clone())),
         None => Step::rest(),

@@ -88,7 +88,7 @@ fn end_primaryship(view: &View<'_>, order: &Order<'_>, primaryship: &Primaryship
 fn cut(view: &View<'_>, primaryship: &Primaryship, kept: GtidSet) -> Step {
     let action = Action::CutTail {
         kept,
-        server_uuid: primaryship.server_uuid.clone(),
+        epoch: primaryship.epoch,
     };
     if view.memory.failures_of(&action) >= CUTS_MAX {
         let error = view.memory.failure.as_ref().map(|past| past.error.clone());

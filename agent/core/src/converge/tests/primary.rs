@@ -200,9 +200,11 @@ fn schema_changes_run_once() {
             schema_tasks.push(task.clone());
         }
         host.order(4, goal);
-        host.server()
-            .schema_changes
-            .extend(state.clone().map(|state| (3, state)));
+        host.server().schema_changes.extend(
+            state
+                .clone()
+                .map(|state| ((3, "commerce".to_owned()), state)),
+        );
         let expect = if runs {
             Do(Action::StartWork(Work::SchemaChange(task.clone())))
         } else {

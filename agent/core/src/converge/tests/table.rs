@@ -357,6 +357,12 @@ fn replicating_once_connected() {
             |h| h.channel().io = ThreadState::Off,
             Do(Action::StartIoThread),
         ),
+    ]);
+}
+
+#[test]
+fn replicating_in_trouble() {
+    check_all(vec![
         (
             "source-side semi-sync stalls the applier",
             Host::replica,
@@ -407,7 +413,7 @@ fn replicating_once_connected() {
 fn cut() -> Action {
     Action::CutTail {
         kept: set("A:1-10,B:1-5"),
-        server_uuid: OWN.into(),
+        epoch: Epoch(4),
     }
 }
 
