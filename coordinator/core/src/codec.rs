@@ -113,16 +113,19 @@ pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
     state_from_wire(message).map_err(|source| CodecError::Invalid { what: WHAT, source })
 }
 
+/// A number that tells byte strings apart (FNV-1a, 64 bits): no key, no platform, no library version in it. Not for secrets.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
+}
+
 impl State {
     /// Equal for equal states, on every member: what coordinators at the same log index compare.
     pub fn hash(&self) -> u64 {
-        // FNV-1a, 64 bits: no key, no platform, no library version in it.
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let bytes = encode_state(self);
-        bytes.iter().fold(OFFSET, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
-        })
+        fingerprint(&encode_state(self))
     }
 }
 

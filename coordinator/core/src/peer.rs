@@ -33,8 +33,8 @@ pub const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 pub const INFLIGHT_MESSAGES_MAX: usize = 256;
 /// Bytes of proposals that are not committed yet; beyond it proposals are refused as busy.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of one proposal: it must fit one append message.
-pub const PROPOSAL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one proposal: several fit one append message, and a storage keeps it in one piece.
+pub const PROPOSAL_BYTES_MAX: usize = 128 << 10;
 /// Bytes of entries applied at one time, so that ticks are not late after a restart.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 << 20;
 /// Ticks after which a snapshot that was sent and never answered counts as lost and is sent again.

@@ -38,6 +38,25 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// One batch that does what this one and then the later one do.
+    pub fn merge(&mut self, later: Batch) {
+        self.hard_state = later.hard_state.or(self.hard_state);
+        self.snapshot = later.snapshot.or_else(|| self.snapshot.take());
+        if later.reset {
+            self.reset = true;
+            self.entries.clear();
+        }
+        if let Some(start) = later.start {
+            self.start = Some(start);
+            self.entries.retain(|entry| entry.index > start.index);
+        }
+        if let Some(first) = later.entries.first() {
+            let first = first.index;
+            self.entries.retain(|entry| entry.index < first);
+            self.entries.extend(later.entries);
+        }
+    }
 }
 
 impl Stored {
@@ -100,5 +119,60 @@ impl Stored {
         }
         self.hard_state.commit = self.hard_state.commit.max(snapshot_index);
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    fn batch() -> impl Strategy<Value = Batch> {
+        let hard_state = option::of(1..9u64);
+        let start = option::of(1..20u64);
+        let entries = (1..20u64, 0..5u64);
+        (hard_state, start, any::<bool>(), entries).prop_map(
+            |(term, start, reset, (first, count))| Batch {
+                hard_state: term.map(|term| RaftHardState {
+                    term,
+                    ..RaftHardState::default()
+                }),
+                snapshot: None,
+                reset,
+                start: start.map(|index| LogStart { index, term: 1 }),
+                entries: (first..first + count)
+                    .filter(|index| start.is_none_or(|start| *index > start))
+                    .map(|index| RaftEntry {
+                        index,
+                        ..RaftEntry::default()
+                    })
+                    .collect(),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_merged_batch_does_what_the_batches_do(batches in vec(batch(), 1..6)) {
+            // As the log does it: without gaps, and its start only grows.
+            let mut one_by_one = Stored::default();
+            let mut merged = Batch::default();
+            for mut batch in batches {
+                let mut after = one_by_one.clone();
+                after.apply(&Batch { entries: Vec::new(), ..batch.clone() });
+                if after.start.index < one_by_one.start.index {
+                    continue;
+                }
+                if batch.entries.first().is_some_and(|e| e.index > after.last_index() + 1 || e.index <= after.start.index) {
+                    batch.entries.clear();
+                }
+                one_by_one.apply(&batch);
+                merged.merge(batch);
+            }
+            let mut at_once = Stored::default();
+            at_once.apply(&merged);
+            prop_assert_eq!(at_once, one_by_one);
+        }
     }
 }

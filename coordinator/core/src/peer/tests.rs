@@ -426,8 +426,9 @@ fn proposals_are_bounded() {
         peer.propose(vec![1; PROPOSAL_BYTES_MAX + 1]),
         Err(ProposeError::TooLarge)
     );
-    let taken = (0..200).take_while(|_| peer.propose(large.clone()).is_ok());
-    assert_eq!(taken.count() as u64, UNCOMMITTED_BYTES_MAX >> 20);
+    let taken = (0..2_000).take_while(|_| peer.propose(large.clone()).is_ok());
+    let expected = UNCOMMITTED_BYTES_MAX / PROPOSAL_BYTES_MAX as u64;
+    assert_eq!(taken.count() as u64, expected);
     assert_eq!(peer.propose(vec![1; 10]), Err(ProposeError::Busy));
 }
 

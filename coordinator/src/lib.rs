@@ -1,0 +1,5 @@
+//! vt-coordinator, the shell: sockets, disk and clock around the deciding core. What is decided stands in `vt-coordinator-core`.
+
+pub mod config;
+pub mod logging;
+pub mod storage;
