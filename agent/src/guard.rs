@@ -70,7 +70,8 @@ impl GuardError {
     }
 }
 
-/// Works until it is told to end by SIGTERM or SIGINT; then mysqld has ended before.
+/// Works until it is told to end by SIGTERM or SIGINT; then mysqld has ended before. To be called from the first thread
+/// before there are others: a thread that does not block these signals would take them, and end the process.
 pub fn run(config: &GuardConfig) -> Result<(), GuardError> {
     // Detached from the terminal and from the agent's process group. It fails where systemd made us leader already.
     let _ = nix::unistd::setsid();
@@ -144,4 +145,4 @@ pub fn sync_parent(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub mod admin_conn;
 pub mod binaries;
 pub mod clone;
+pub mod error_log;
 pub mod init;
 pub mod my_cnf;
 pub mod probe;
@@ -16,6 +17,11 @@ pub mod service;
 pub mod version;
 
 mod accounts;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 /// The internal accounts of every mysqld.
 pub const ADMIN_USER: &str = "vt_admin";

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// An error log that is larger at a start makes room for a fresh one; the one before is kept.
-const LOG_LENGTH_MAX: u64 = 16 << 20;
+pub const LOG_LENGTH_MAX: u64 = 16 << 20;
 /// Processes looked at when one is searched by its directory: more than any host runs.
 const PROCESSES_MAX: usize = 1 << 20;
 

@@ -135,3 +135,65 @@ pub async fn verify(conn: &mut AdminConn) -> Result<Result<(), String>, AdminErr
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysqld::testing::{PATIENCE, TestTablet, until, value};
+
+    #[tokio::test]
+    async fn a_clone_replaces_the_data_and_starts_again_by_the_guard() {
+        let (donor, recipient) =
+            tokio::join!(TestTablet::up("zone1-100"), TestTablet::up("zone1-101"));
+        let mut source = donor.admin().await;
+        for statement in [
+            "SET GLOBAL super_read_only = OFF",
+            "SET GLOBAL read_only = OFF",
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (i INT PRIMARY KEY)",
+            "INSERT INTO d.t VALUES (42)",
+        ] {
+            source.execute(statement).await.unwrap();
+        }
+        let executed = value(&mut source, "SELECT @@GLOBAL.gtid_executed").await;
+        let (conn, observer) = (recipient.admin().await, recipient.admin().await);
+        let address = |port| Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port,
+        };
+        let donor_at = address(donor.settings.port);
+        let password = &recipient.passwords.replication;
+        let cloned = clone_from(conn, observer, &donor_at, password, PATIENCE, |_| {}).await;
+        assert_eq!(cloned.unwrap(), Cloned::Restarting);
+        until("its second life", async || {
+            let status = recipient.service.status().await.unwrap();
+            (status.incarnation == 2 && status.pid().is_some()).then_some(())
+        })
+        .await;
+        let mut copy = recipient.admin().await;
+        assert_eq!(verify(&mut copy).await.unwrap(), Ok(()));
+        assert_eq!(
+            value(&mut copy, "SELECT CAST(i AS CHAR) FROM d.t").await,
+            "42"
+        );
+        assert_eq!(
+            value(&mut copy, "SELECT @@GLOBAL.gtid_executed").await,
+            executed
+        );
+        let uuid = "SELECT @@server_uuid";
+        assert_ne!(value(&mut copy, uuid).await, value(&mut source, uuid).await);
+        assert_eq!(
+            recipient.prepare().await.unwrap(),
+            crate::mysqld::init::Prepared::Found
+        );
+
+        // A donor that refuses is told in its own words, without the password.
+        let (conn, observer) = (recipient.admin().await, recipient.admin().await);
+        let refused = clone_from(conn, observer, &donor_at, "secret", PATIENCE, |_| {}).await;
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("CLONE INSTANCE FROM") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+}

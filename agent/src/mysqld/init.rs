@@ -398,6 +398,3 @@ fn check_owner(dir: &Path, found: &fs::Metadata) -> Result<(), InitError> {
         ),
     ))
 }
-
-#[cfg(test)]
-mod tests;

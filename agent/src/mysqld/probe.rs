@@ -63,9 +63,9 @@ pub fn classify(error: &AdminError) -> Liveness {
     match error {
         AdminError::Late { .. } => Liveness::Unresponsive { why },
         // 1040 and 1203: all connections are taken.
-        AdminError::Refused { code, .. } if matches!(code, 1040 | 1203) => {
-            Liveness::Saturated { why }
-        }
+        AdminError::Refused {
+            code: 1040 | 1203, ..
+        } => Liveness::Saturated { why },
         // It answers; what it says (a wrong password, say) is for people to read.
         AdminError::Refused { code, .. } if *code != 1053 => Liveness::Saturated { why },
         AdminError::Refused { .. } | AdminError::Unreachable(_) | AdminError::Broken { .. } => {

@@ -1,0 +1,239 @@
+//! A real mysqld through one life: made, started, asked, restarted, killed.
+
+use std::fs;
+
+use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
+
+use super::{
+    admin_conn::AdminConn,
+    error_log,
+    init::Prepared,
+    probe::{Liveness, probe},
+    testing::{TestTablet, until, value},
+};
+use crate::guard::protocol::Server;
+
+#[tokio::test]
+async fn one_life_of_a_tablet() {
+    let mut tablet = TestTablet::up("zone1-100").await;
+    let mut admin = tablet.admin().await;
+    the_settings_hold(&mut admin).await;
+    accounts_have_the_rights_they_need(&tablet, &mut admin).await;
+    assert_eq!(tablet.prepare().await.unwrap(), Prepared::Found);
+    assert!(!tablet.dir().join("accounts.sql").exists());
+    assert!(!tablet.dir().join("mysql-initialising").exists());
+
+    the_error_log_stays_bounded(&tablet, &mut admin).await;
+
+    // Another guard adopts it, and still tells its exit.
+    let before = tablet.service.status().await.unwrap();
+    tablet.kill_guard();
+    tablet.start_guard().await;
+    let mut watch = tablet.service.watch();
+    let adopted = watch
+        .wait_for(Option::is_some)
+        .await
+        .unwrap()
+        .clone()
+        .unwrap();
+    assert_eq!(adopted.pid(), before.pid());
+    assert!(matches!(
+        adopted.server,
+        Server::Running { adopted: true, .. }
+    ));
+    assert_eq!(value(&mut admin, "SELECT 'still'").await, "still");
+
+    let socket = tablet.layout().socket();
+    let mut held = Some(admin);
+    let found = probe(&mut held, &socket, &tablet.passwords.admin).await;
+    assert!(matches!(found, Liveness::Alive { .. }), "{found:?}");
+    tablet.service.kill().await.unwrap();
+    let is_down = |status: &Option<_>| {
+        status
+            .as_ref()
+            .is_some_and(|status: &crate::guard::protocol::Status| status.server == Server::Down)
+    };
+    watch.wait_for(is_down).await.unwrap();
+    let found = probe(&mut held, &socket, &tablet.passwords.admin).await;
+    assert!(matches!(found, Liveness::Absent { .. }), "{found:?}");
+
+    // A killed server starts again at once, and a clean stop ends it.
+    assert_eq!(tablet.start().await.incarnation, before.incarnation + 1);
+    let mut admin = tablet.admin().await;
+    assert_eq!(value(&mut admin, "SELECT @@GLOBAL.gtid_executed").await, "");
+    tablet.service.stop(super::testing::PATIENCE).await.unwrap();
+    watch.wait_for(is_down).await.unwrap();
+    let exit = tablet.service.status().await.unwrap().last_exit.unwrap();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+}
+
+async fn the_error_log_stays_bounded(tablet: &TestTablet, admin: &mut AdminConn) {
+    let path = tablet.layout().error_log();
+    assert!(
+        !error_log::keep_bounded(tablet.layout(), admin)
+            .await
+            .unwrap()
+    );
+    let log = fs::File::options().append(true).open(&path).unwrap();
+    log.set_len(crate::guard::process::LOG_LENGTH_MAX + 1)
+        .unwrap();
+    assert!(
+        error_log::keep_bounded(tablet.layout(), admin)
+            .await
+            .unwrap()
+    );
+    assert!(fs::metadata(&path).unwrap().len() < 4096);
+    fs::remove_file(tablet.dir().join("mysqld.log.1")).unwrap();
+}
+
+async fn the_settings_hold(admin: &mut AdminConn) {
+    let expected = [
+        ("gtid_executed", ""),
+        ("super_read_only", "1"),
+        ("relay_log_recovery", "0"),
+        ("rpl_semi_sync_source_enabled", "0"),
+        ("rpl_semi_sync_source_timeout", "1000000000000000000"),
+        ("rpl_semi_sync_source_wait_no_replica", "1"),
+        ("persisted_globals_load", "0"),
+        ("partial_revokes", "1"),
+        ("sync_binlog", "1"),
+        ("performance_schema", "1"),
+    ];
+    for (name, wanted) in expected {
+        let query = format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)");
+        assert_eq!(value(admin, &query).await, wanted, "{name}");
+    }
+}
+
+async fn accounts_have_the_rights_they_need(tablet: &TestTablet, admin: &mut AdminConn) {
+    let statements = [
+        "SET GLOBAL super_read_only = OFF",
+        "SET GLOBAL read_only = OFF",
+        "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 1",
+        "SET GLOBAL offline_mode = OFF",
+        "SET SESSION sql_log_bin = 0",
+        "CREATE DATABASE vitrail",
+        "CREATE TABLE vitrail.t (i INT PRIMARY KEY)",
+        "CREATE DATABASE commerce",
+        "STOP REPLICA",
+        "RESET REPLICA ALL",
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1, SOURCE_AUTO_POSITION = 1",
+        "RESET REPLICA ALL",
+        "SET GLOBAL clone_valid_donor_list = '127.0.0.1:1'",
+        "FLUSH ERROR LOGS",
+    ];
+    for statement in statements {
+        admin
+            .execute(statement)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+    the_application_sees_no_internals(tablet).await;
+    let mut replication = login(
+        tablet,
+        super::REPLICATION_USER,
+        &tablet.passwords.replication,
+    )
+    .await;
+    assert!(
+        replication
+            .query_drop("SELECT * FROM commerce.product")
+            .await
+            .is_err()
+    );
+    // Over the socket it is its operating system's account that tells root.
+    let socket = tablet.layout().socket();
+    let root = OptsBuilder::default()
+        .socket(socket.to_str())
+        .user(Some("root"));
+    let is_root = nix::unistd::Uid::effective().is_root();
+    assert_eq!(Conn::new(root).await.is_ok(), is_root);
+    // Back to a server without transactions of its own.
+    let version = tablet.settings.version;
+    admin.execute(version.reset_binary_logs()).await.unwrap();
+}
+
+async fn the_application_sees_no_internals(tablet: &TestTablet) {
+    let mut app = login(tablet, super::APP_USER, &tablet.passwords.app).await;
+    for (statement, is_allowed) in [
+        (
+            "CREATE TABLE commerce.product (id INT PRIMARY KEY, name VARCHAR(20))",
+            true,
+        ),
+        ("INSERT INTO commerce.product VALUES (1, 'one')", true),
+        (
+            "CREATE TRIGGER commerce.t BEFORE INSERT ON commerce.product FOR EACH ROW SET NEW.name = 'x'",
+            true,
+        ),
+        (
+            "CREATE VIEW commerce.v AS SELECT * FROM commerce.product",
+            true,
+        ),
+        ("CREATE DATABASE other", true),
+        ("DROP DATABASE other", true),
+        ("SELECT * FROM vitrail.t", false),
+        ("INSERT INTO vitrail.t VALUES (1)", false),
+        ("DROP DATABASE vitrail", false),
+        ("SELECT * FROM mysql.user", false),
+        ("SET SESSION sql_log_bin = 0", false),
+        ("SET GLOBAL super_read_only = OFF", false),
+        ("SHUTDOWN", false),
+        ("CREATE USER x", false),
+    ] {
+        let result = app.query_drop(statement).await;
+        assert_eq!(result.is_ok(), is_allowed, "{statement}: {result:?}");
+    }
+}
+
+async fn login(tablet: &TestTablet, user: &str, password: &str) -> Conn {
+    let options = OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(tablet.settings.port)
+        .user(Some(user))
+        .pass(Some(password))
+        .prefer_socket(false);
+    until("a login over TCP", async || {
+        Conn::new(options.clone()).await.ok()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_data_directory_is_refused_and_left_alone() {
+    let tablet = TestTablet::new("zone1-100").await;
+    let dir = tablet.layout().mysql_dir.clone();
+    let refused = async || match tablet.prepare().await {
+        Err(error) => error.to_string(),
+        Ok(prepared) => panic!("{prepared:?}"),
+    };
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("ibdata1"), "somebody's").unwrap();
+    assert!(refused().await.contains("not made by Vitrail"));
+    fs::write(dir.join("vitrail-tablet"), "zone1-101").unwrap();
+    assert!(refused().await.contains("zone1-101"));
+    assert_eq!(
+        fs::read_to_string(dir.join("ibdata1")).unwrap(),
+        "somebody's"
+    );
+    assert_eq!(fs::read_dir(tablet.dir()).unwrap().count(), 1);
+
+    fs::remove_dir_all(&dir).unwrap();
+    fs::write(&dir, "a file").unwrap();
+    assert!(refused().await.contains("not a directory"));
+}
+
+#[tokio::test]
+async fn a_half_made_data_directory_is_made_anew() {
+    let tablet = TestTablet::new("zone1-100").await;
+    let dir = tablet.layout().mysql_dir.clone();
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("ibdata1"), "half a page").unwrap();
+    let marker = tablet.dir().join("mysql-initialising");
+    fs::write(&marker, dir.to_str().unwrap()).unwrap();
+    assert_eq!(tablet.prepare().await.unwrap(), Prepared::Made);
+    assert!(!marker.exists());
+    assert_eq!(
+        fs::read_to_string(dir.join("vitrail-tablet")).unwrap(),
+        "zone1-100"
+    );
+}
