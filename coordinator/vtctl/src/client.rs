@@ -1,0 +1,266 @@
+//! The admin API as commands use it: finds the leader, follows it, retries what may be retried, within one time limit.
+//! Every write carries a request id, so a retried write is applied once.
+
+use std::{
+    error::Error as _,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+use vt_proto::wire::admin_client::AdminClient;
+
+use crate::failure::{Failure, Kind};
+
+/// The metadata key in which a follower names the leader.
+const LEADER_KEY: &str = "vitrail-leader";
+/// The metadata key that says whether the same request may be sent again.
+const RETRYABLE_KEY: &str = "vitrail-retryable";
+/// A member that has not accepted a connection by then is tried again later: others may be alive.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One attempt; longer than the leader's own limit for a proposal, so that its answer is heard.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses between attempts grow from the first to the second: an election takes about a second.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
+/// The largest answer: far above the design limit of the topology's lists, far below the memory of a host.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A connection to the leader, whoever it is.
+pub struct Client {
+    addresses: Vec<String>,
+    timeout: Duration,
+    /// The member that answered last, and the connection to it.
+    connected: Option<(String, AdminClient<Channel>)>,
+    /// Which of `addresses` is tried next.
+    next: usize,
+}
+
+/// What one failed attempt means.
+enum Verdict {
+    /// This member is the leader.
+    Follow(String),
+    /// Another attempt may succeed.
+    Retry(String),
+    Final(Failure),
+}
+
+impl Client {
+    /// A client of the coordinators at these addresses (`host:port`); connects on first use.
+    pub fn new(addresses: Vec<String>, timeout: Duration) -> Self {
+        assert!(
+            !addresses.is_empty(),
+            "a client without addresses reaches nobody"
+        );
+        Self {
+            addresses,
+            timeout,
+            connected: None,
+            next: 0,
+        }
+    }
+
+    /// Sends a request to the leader; `send` is the call of the admin API.
+    pub async fn call<Q, A, F, R>(&mut self, request: Q, send: F) -> Result<A, Failure>
+    where
+        Q: Clone,
+        F: Fn(AdminClient<Channel>, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let mut backoff = BACKOFF_MIN;
+        let mut follow = None;
+        loop {
+            let attempt = self.attempt(request.clone(), &send, follow.take(), deadline);
+            let (pause, why) = match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(Verdict::Final(failure)) => return Err(failure),
+                Err(Verdict::Follow(leader)) => {
+                    let why = format!("the leader is said to be {leader}");
+                    follow = Some(leader);
+                    (BACKOFF_MIN, why)
+                }
+                Err(Verdict::Retry(why)) => (backoff, why),
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(self.unreachable(&why));
+            }
+            tokio::time::sleep(pause).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn attempt<Q, A, F, R>(
+        &mut self,
+        request: Q,
+        send: &F,
+        leader: Option<String>,
+        deadline: Instant,
+    ) -> Result<A, Verdict>
+    where
+        F: Fn(AdminClient<Channel>, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
+        let (address, admin) = self.connection(leader).await?;
+        let limit = deadline
+            .saturating_duration_since(Instant::now())
+            .min(ATTEMPT_TIMEOUT);
+        let mut request = Request::new(request);
+        request.set_timeout(limit);
+        // The small extra lets the member's own answer to an expired deadline arrive.
+        let answer = tokio::time::timeout(limit + BACKOFF_MIN, send(admin.clone(), request)).await;
+        match answer {
+            Ok(Ok(answer)) => {
+                self.connected = Some((address, admin));
+                Ok(answer.into_inner())
+            }
+            Ok(Err(status)) => Err(judge(&address, &status)),
+            Err(_) => Err(Verdict::Retry(format!("{address} did not answer in time"))),
+        }
+    }
+
+    /// The connection to use: to the named leader, else the one that worked, else the next member in turn.
+    async fn connection(
+        &mut self,
+        leader: Option<String>,
+    ) -> Result<(String, AdminClient<Channel>), Verdict> {
+        let connected = self.connected.take();
+        let address = match (leader, connected) {
+            (None, Some(connected)) => return Ok(connected),
+            (Some(leader), _) => leader,
+            (None, None) => {
+                self.next += 1;
+                self.addresses[(self.next - 1) % self.addresses.len()].clone()
+            }
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| {
+            let message = format!("'{address}' is no address of a coordinator");
+            Verdict::Final(Failure::new(Kind::Usage, message).next("write host:port"))
+        })?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
+        let retry = |why: String| Verdict::Retry(format!("{address}: {why}"));
+        match connecting.await {
+            Ok(Ok(channel)) => {
+                let admin = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                Ok((address, admin))
+            }
+            Ok(Err(error)) => Err(retry(root_cause(&error))),
+            Err(_) => Err(retry("no connection in time".to_owned())),
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        let seconds = self.timeout.as_secs_f32();
+        let members = self.addresses.join(", ");
+        let message = format!("no leading coordinator among {members} within {seconds} s: {why}");
+        Failure::new(Kind::Unreachable, message).next(
+            "see that a majority of the coordinators runs (`vtctl local status` for a local cluster), \
+             that --coordinators names them, or give it longer with --timeout",
+        )
+    }
+}
+
+/// An id for a write: the same one in every retry of it.
+pub fn request_id() -> String {
+    format!("vtctl-{:032x}", rand::random::<u128>())
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn judge(address: &str, status: &Status) -> Verdict {
+    let text = |key| {
+        status
+            .metadata()
+            .get(key)
+            .and_then(|value| value.to_str().ok())
+    };
+    if let Some(leader) = text(LEADER_KEY).filter(|leader| !leader.is_empty()) {
+        return Verdict::Follow(leader.to_owned());
+    }
+    // A status with a source was made on this side: the connection broke.
+    let broken = status.source().is_some();
+    if broken || status.code() == Code::Unavailable || text(RETRYABLE_KEY) == Some("true") {
+        let why = status
+            .source()
+            .map_or_else(|| status.message().to_owned(), root_cause);
+        return Verdict::Retry(format!("{address}: {why}"));
+    }
+    let kind = match status.code() {
+        Code::NotFound => Kind::NotFound,
+        Code::InvalidArgument => Kind::Usage,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Kind::Refused,
+        Code::DeadlineExceeded | Code::Cancelled => Kind::Unreachable,
+        _ => Kind::Failed,
+    };
+    Verdict::Final(Failure::new(kind, status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataMap;
+
+    use super::*;
+
+    fn with(code: Code, key: &'static str, value: &str) -> Status {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(key, value.parse().unwrap());
+        Status::with_metadata(code, "why", metadata)
+    }
+
+    #[test]
+    fn statuses_are_followed_retried_or_final() {
+        let shown = |status: &Status| match judge("a:1", status) {
+            Verdict::Follow(leader) => format!("follow {leader}"),
+            Verdict::Retry(why) => format!("retry {why}"),
+            Verdict::Final(failure) => format!("{:?} {failure}", failure.kind),
+        };
+        let cases = [
+            (
+                with(Code::FailedPrecondition, LEADER_KEY, "b:2"),
+                "follow b:2",
+            ),
+            (
+                with(Code::FailedPrecondition, LEADER_KEY, ""),
+                "Refused why",
+            ),
+            (
+                with(Code::Internal, RETRYABLE_KEY, "true"),
+                "retry a:1: why",
+            ),
+            (Status::unavailable("why"), "retry a:1: why"),
+            (Status::not_found("why"), "NotFound why"),
+            (Status::invalid_argument("why"), "Usage why"),
+            (Status::already_exists("why"), "Refused why"),
+            (Status::aborted("why"), "Refused why"),
+            (Status::internal("why"), "Failed why"),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(shown(&status), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable_within_the_time_limit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let mut client = Client::new(vec![address.clone()], Duration::from_millis(200));
+        let request = vt_proto::wire::GetClusterRequest { stale: false };
+        let send = |mut admin: AdminClient<Channel>, request| async move {
+            admin.get_cluster(request).await
+        };
+        let failure = client.call(request, send).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Unreachable);
+        assert!(failure.message.contains(&address), "{failure}");
+    }
+}

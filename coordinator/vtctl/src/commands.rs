@@ -1,0 +1,74 @@
+//! The tree of commands: one file each.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::cli::Global;
+
+pub mod cluster;
+pub mod completions;
+pub mod events;
+pub mod keyspace;
+pub mod local;
+pub mod replica_set;
+pub mod schema;
+pub mod sql;
+pub mod tablet;
+pub mod version;
+pub mod vschema;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine
+    #[command(subcommand)]
+    Local(local::Command),
+    /// The coordinators
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Logical databases
+    #[command(subcommand)]
+    Keyspace(keyspace::Command),
+    /// The tablets that replicate from one primary
+    #[command(subcommand)]
+    ReplicaSet(replica_set::Command),
+    /// The mysqld servers and their agents
+    #[command(subcommand)]
+    Tablet(tablet::Command),
+    /// What was decided, about whom, on what evidence
+    Events(events::Arguments),
+    /// Change tables: DDL for a keyspace
+    #[command(subcommand)]
+    Schema(schema::Command),
+    /// How tables are sharded
+    #[command(subcommand)]
+    Vschema(vschema::Command),
+    /// Run SQL through a router
+    Sql(sql::Arguments),
+    /// Print the completions of a shell
+    Completions(completions::Arguments),
+    /// Print the version
+    Version,
+}
+
+/// Runs one command.
+pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
+    match command {
+        Command::Local(command) => local::run(command, global).await,
+        Command::Cluster(command) => cluster::run(&command, global).await,
+        Command::Keyspace(command) => keyspace::run(command, global).await,
+        Command::ReplicaSet(command) => replica_set::run(command, global).await,
+        Command::Tablet(command) => tablet::run(command, global).await,
+        Command::Events(arguments) => events::run(arguments, global).await,
+        Command::Schema(command) => schema::run(command, global).await,
+        Command::Vschema(command) => vschema::run(command, global).await,
+        Command::Sql(arguments) => sql::run(arguments, global).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Version => version::run(global),
+    }
+}
+
+/// What a write answers.
+#[derive(Debug, Serialize)]
+struct Written {
+    revision: u64,
+}

@@ -1,0 +1,261 @@
+//! A replica set: where it stands and its tablets.
+
+use serde::Serialize;
+use vt_proto::wire;
+
+use super::{
+    tablet::{Tablet, short_gtid},
+    unless_empty,
+};
+use crate::output::{list, or_dash, table};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicaSet {
+    pub name: String,
+    pub epoch: u64,
+    pub phase: &'static str,
+    /// Who is to become primary, or why the one before was revoked.
+    pub phase_detail: Option<String>,
+    pub primary: Option<String>,
+    pub serving: bool,
+    pub blocked: Option<String>,
+    pub durability: String,
+    pub ackers: Vec<String>,
+    pub start_gtid: String,
+    pub revision: u64,
+    pub history: Vec<FinishedEpoch>,
+    pub tablets: Vec<Tablet>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FinishedEpoch {
+    pub epoch: u64,
+    pub primary: String,
+    pub kept: String,
+}
+
+impl From<wire::ReplicaSetView> for ReplicaSet {
+    fn from(view: wire::ReplicaSetView) -> Self {
+        let set = view.replica_set.unwrap_or_default();
+        let (phase, phase_detail) = phase(set.phase);
+        let finished = |it: wire::FinishedEpoch| FinishedEpoch {
+            epoch: it.epoch,
+            primary: it.primary,
+            kept: it.kept,
+        };
+        Self {
+            name: set.name,
+            epoch: set.epoch,
+            phase,
+            phase_detail,
+            primary: unless_empty(set.primary),
+            serving: view.serving,
+            blocked: unless_empty(view.blocked),
+            durability: durability(set.durability),
+            ackers: set.ackers,
+            start_gtid: set.start_gtid,
+            revision: view.revision,
+            history: set.history.into_iter().map(finished).collect(),
+            tablets: view.tablets.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+fn phase(phase: Option<wire::Phase>) -> (&'static str, Option<String>) {
+    use wire::phase::Phase;
+    match phase.and_then(|phase| phase.phase) {
+        Some(Phase::Forming(_)) => ("forming", None),
+        Some(Phase::Stable(_)) => ("stable", None),
+        Some(Phase::Switching(it)) => ("switching", Some(format!("to {}", it.candidate))),
+        Some(Phase::Revoking(it)) => ("revoking", Some(format!("{}: {}", it.previous, it.reason))),
+        Some(Phase::Establishing(_)) => ("establishing", None),
+        None => ("unknown", None),
+    }
+}
+
+fn durability(durability: Option<wire::Durability>) -> String {
+    match durability.and_then(|durability| durability.policy) {
+        Some(wire::durability::Policy::SemiSync(it)) => format!("semi-sync, {} ack", it.acks),
+        None => "unknown".to_owned(),
+    }
+}
+
+impl ReplicaSet {
+    /// What is missing until a primary serves and all the others replicate; nothing if it is whole.
+    pub fn missing(&self, tablets: usize) -> Option<String> {
+        let Some(primary) = &self.primary else {
+            let known = format!("{} of {tablets} tablets known", self.tablets.len());
+            let why = self
+                .blocked
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            return Some(format!(
+                "replica set {} has no primary yet ({known}){why}",
+                self.name
+            ));
+        };
+        if !self.serving {
+            let why = self
+                .blocked
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            return Some(format!("primary {primary} is opening{why}"));
+        }
+        let behind: Vec<_> = self
+            .tablets
+            .iter()
+            .filter(|tablet| tablet.alias != *primary && !tablet.replicates())
+            .collect();
+        if self.tablets.len() < tablets || !behind.is_empty() {
+            let replicating = self.tablets.len().saturating_sub(1 + behind.len());
+            let trouble = behind
+                .iter()
+                .find_map(|tablet| Some(format!(": {}: {}", tablet.alias, tablet.trouble()?)));
+            let trouble = trouble.unwrap_or_default();
+            return Some(format!(
+                "primary {primary} serves; {replicating} of {} replicas replicate{trouble}",
+                tablets - 1
+            ));
+        }
+        None
+    }
+
+    fn phase_text(&self) -> String {
+        match &self.phase_detail {
+            Some(detail) => format!("{} {detail}", self.phase),
+            None => self.phase.to_owned(),
+        }
+    }
+
+    /// Everything about one replica set.
+    pub fn text(&self) -> String {
+        let mut items = vec![
+            ("replica set", self.name.clone()),
+            ("epoch", self.epoch.to_string()),
+            ("phase", self.phase_text()),
+            ("primary", or_dash(self.primary.as_ref())),
+            (
+                "serving",
+                if self.serving { "yes" } else { "no" }.to_owned(),
+            ),
+            ("durability", self.durability.clone()),
+            ("ackers", or_dash(Some(self.ackers.join(", ")))),
+            ("epoch starts at", short_gtid(&self.start_gtid)),
+        ];
+        if let Some(blocked) = &self.blocked {
+            items.push(("blocked", blocked.clone()));
+        }
+        let rows = self.tablets.iter().map(Tablet::row);
+        format!("{}\n\n{}", list(&items), table(Tablet::HEADERS, rows))
+    }
+}
+
+/// One line for each replica set.
+pub fn summary(sets: &[ReplicaSet]) -> String {
+    let row = |set: &ReplicaSet| {
+        [
+            set.name.clone(),
+            set.epoch.to_string(),
+            set.phase_text(),
+            or_dash(set.primary.as_ref()),
+            if set.serving { "yes" } else { "no" }.to_owned(),
+            set.tablets.len().to_string(),
+            set.ackers.len().to_string(),
+            or_dash(set.blocked.as_ref()),
+        ]
+    };
+    let headers = [
+        "REPLICA SET",
+        "EPOCH",
+        "PHASE",
+        "PRIMARY",
+        "SERVING",
+        "TABLETS",
+        "ACKERS",
+        "BLOCKED",
+    ];
+    table(headers, sets.iter().map(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::tablet::tests::replica;
+
+    fn view() -> wire::ReplicaSetView {
+        let primary = wire::TabletView {
+            role: "primary".to_owned(),
+            acker: false,
+            ..replica("zone1-100")
+        };
+        wire::ReplicaSetView {
+            replica_set: Some(wire::ReplicaSet {
+                name: "main".to_owned(),
+                epoch: 2,
+                phase: Some(wire::Phase {
+                    phase: Some(wire::phase::Phase::Stable(wire::Stable {})),
+                }),
+                primary: "zone1-100".to_owned(),
+                durability: Some(wire::Durability {
+                    policy: Some(wire::durability::Policy::SemiSync(wire::SemiSync {
+                        acks: 1,
+                    })),
+                }),
+                ackers: vec!["zone1-101".to_owned()],
+                ..wire::ReplicaSet::default()
+            }),
+            revision: 9,
+            serving: true,
+            blocked: String::new(),
+            tablets: vec![primary, replica("zone1-101")],
+        }
+    }
+
+    #[test]
+    fn a_whole_set_misses_nothing() {
+        assert_eq!(ReplicaSet::from(view()).missing(2), None);
+        let third = ReplicaSet::from(view()).missing(3).unwrap();
+        assert_eq!(third, "primary zone1-100 serves; 1 of 2 replicas replicate");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        type Break = fn(&mut wire::ReplicaSetView);
+        let cases: [(&str, Break); 3] = [
+            (
+                "no primary yet (2 of 2 tablets known): nobody is there",
+                |view| {
+                    view.replica_set.as_mut().unwrap().primary.clear();
+                    view.blocked = "nobody is there".to_owned();
+                },
+            ),
+            ("primary zone1-100 is opening", |view| view.serving = false),
+            ("0 of 1 replicas replicate: zone1-101: disk full", |view| {
+                let report = view.tablets[1].report.as_mut().unwrap();
+                report.replication = None;
+                report.blocked = Some("disk full".to_owned());
+            }),
+        ];
+        for (words, spoil) in cases {
+            let mut view = view();
+            spoil(&mut view);
+            let missing = ReplicaSet::from(view).missing(2).unwrap();
+            assert!(missing.contains(words), "{missing}");
+        }
+    }
+
+    #[test]
+    fn texts_show_set_and_tablets() {
+        let text = ReplicaSet::from(view()).text();
+        for words in [
+            "epoch            2",
+            "phase            stable",
+            "durability       semi-sync, 1 ack",
+            "zone1-101",
+        ] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        let summary = summary(&[view().into()]);
+        assert!(summary.starts_with("REPLICA SET"), "{summary}");
+    }
+}
