@@ -2,4 +2,7 @@
 
 pub mod config;
 pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod raft;
 pub mod storage;

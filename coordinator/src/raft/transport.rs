@@ -1,0 +1,216 @@
+//! Messages between members. May lose any of them: raft sends again what matters, so nothing here waits or retries a message.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
+use tracing::{debug, info, warn};
+use vt_proto::wire::{
+    RaftMessage, RaftStreamEnd, raft_transport_client::RaftTransportClient, raft_transport_server,
+};
+
+use crate::metrics::Metrics;
+
+/// Bytes of one message: a snapshot of the largest topology that is planned for, with room.
+pub const MESSAGE_BYTES_MAX: usize = 128 << 20;
+/// Messages that wait for one member; more than its inflight window, so that only a stuck one loses any.
+const OUTBOX_MAX: usize = 1_024;
+/// Messages of all members that wait for the node: it is behind by more than its peers' windows if this is full.
+pub const INBOX_MAX: usize = 4_096;
+/// Messages between the queue and the connection: hand-over only.
+const STREAM_MAX: usize = 16;
+/// A member that does not accept a connection within this time is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pauses between attempts to connect: short, because a restarted member should be in contact before an election ends.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How a connection to a host that vanished is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Where messages to the other members are left.
+pub struct Outbox {
+    queues: BTreeMap<u64, mpsc::Sender<RaftMessage>>,
+    cluster_id: String,
+    metrics: Arc<Metrics>,
+    /// The connections; they end with this value.
+    _connections: JoinSet<()>,
+}
+
+impl Outbox {
+    /// Starts a connection to each of the other members.
+    pub fn start(
+        me: u64,
+        members: &BTreeMap<u64, String>,
+        cluster_id: &str,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut queues = BTreeMap::new();
+        let mut connections = JoinSet::new();
+        for (id, address) in members.iter().filter(|(id, _)| **id != me) {
+            let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
+            queues.insert(*id, sender);
+            connections.spawn(keep_connected(*id, address.clone(), receiver));
+        }
+        Self {
+            queues,
+            cluster_id: cluster_id.to_owned(),
+            metrics,
+            _connections: connections,
+        }
+    }
+
+    /// Leaves a message for its receiver; false if it was lost.
+    pub fn send(&self, mut message: RaftMessage) -> bool {
+        message.cluster_id.clone_from(&self.cluster_id);
+        let queue = self.queues.get(&message.to);
+        let sent = queue.is_some_and(|queue| queue.try_send(message).is_ok());
+        if sent {
+            self.metrics.raft_sent.inc();
+        } else {
+            self.metrics.raft_lost.inc();
+        }
+        sent
+    }
+}
+
+/// Connects again and again until the node is gone.
+async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<RaftMessage>) {
+    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
+        Ok(endpoint) => endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true),
+        Err(error) => {
+            warn!(member = id, address, %error, "the address of a member cannot be used");
+            return;
+        }
+    };
+    let mut pause = PAUSE_MIN;
+    let mut reachable = true;
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => {
+                info!(member = id, address, "connected to member");
+                let client =
+                    RaftTransportClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
+                pause = PAUSE_MIN;
+                match carry(client, &mut messages).await {
+                    Carried::NodeStopped => return,
+                    Carried::Ended(why) => {
+                        info!(member = id, address, why, "connection to member ended");
+                    }
+                }
+                reachable = true;
+            }
+            Err(error) => {
+                if reachable {
+                    info!(member = id, address, %error, "member cannot be reached; trying on");
+                }
+                reachable = false;
+            }
+        }
+        sleep(pause).await;
+        pause = (2 * pause).min(PAUSE_MAX);
+        // What waited meanwhile is old: raft knows better what to send now.
+        while messages.try_recv().is_ok() {}
+        if messages.is_closed() {
+            return;
+        }
+    }
+}
+
+enum Carried {
+    NodeStopped,
+    Ended(String),
+}
+
+/// Carries messages over one connection until it ends.
+async fn carry(
+    mut client: RaftTransportClient<tonic::transport::Channel>,
+    messages: &mut mpsc::Receiver<RaftMessage>,
+) -> Carried {
+    let (sender, receiver) = mpsc::channel(STREAM_MAX);
+    let call = client.stream(ReceiverStream::new(receiver));
+    tokio::pin!(call);
+    loop {
+        let message = tokio::select! {
+            ended = &mut call => {
+                let why = ended.map_or_else(|status| status.to_string(), |_| "closed".to_owned());
+                return Carried::Ended(why);
+            }
+            message = messages.recv() => message,
+        };
+        let Some(message) = message else {
+            return Carried::NodeStopped;
+        };
+        tokio::select! {
+            ended = &mut call => {
+                let why = ended.map_or_else(|status| status.to_string(), |_| "closed".to_owned());
+                return Carried::Ended(why);
+            }
+            sent = sender.send(message) => if sent.is_err() {
+                return Carried::Ended("the stream does not take messages".to_owned());
+            },
+        }
+    }
+}
+
+/// Takes the messages of other members in.
+pub struct RaftTransport {
+    cluster_id: String,
+    inbox: mpsc::Sender<RaftMessage>,
+    metrics: Arc<Metrics>,
+}
+
+impl RaftTransport {
+    /// The service that fills the inbox.
+    pub fn service(
+        cluster_id: String,
+        inbox: mpsc::Sender<RaftMessage>,
+        metrics: Arc<Metrics>,
+    ) -> raft_transport_server::RaftTransportServer<Self> {
+        let transport = Self {
+            cluster_id,
+            inbox,
+            metrics,
+        };
+        raft_transport_server::RaftTransportServer::new(transport)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl raft_transport_server::RaftTransport for RaftTransport {
+    async fn stream(
+        &self,
+        request: Request<Streaming<RaftMessage>>,
+    ) -> Result<Response<RaftStreamEnd>, Status> {
+        let from = request.remote_addr();
+        let mut messages = request.into_inner();
+        while let Some(message) = messages.next().await {
+            let message = message.inspect_err(|status| {
+                debug!(?from, %status, "the stream of a member ended");
+            })?;
+            if message.cluster_id != self.cluster_id {
+                warn!(
+                    ?from,
+                    their_cluster = message.cluster_id,
+                    our_cluster = self.cluster_id,
+                    "a member of another cluster, or with another list of members, was refused"
+                );
+                return Err(Status::failed_precondition(format!(
+                    "this is cluster {}, not {}: compare cluster and [members] in the configuration of both",
+                    self.cluster_id, message.cluster_id
+                )));
+            }
+            self.metrics.raft_received.inc();
+            if self.inbox.send(message).await.is_err() {
+                return Err(Status::unavailable("this coordinator is stopping"));
+            }
+        }
+        Ok(Response::new(RaftStreamEnd {}))
+    }
+}
