@@ -118,6 +118,7 @@ impl Settings {
             ("table_definition_cache", "1000"),
             // Replication's state is read from the performance schema; its histories are large and not needed.
             ("performance_schema_digests_size", "500"),
+            ("performance_schema_error_size", "64"),
             (
                 "performance_schema_events_statements_history_long_size",
                 "100",

@@ -1,0 +1,294 @@
+//! A whole cluster on this machine, by the programs that users run: `vtctl local up` in a directory of its own, on free
+//! ports. It ends with the test, also when the test is killed. It signals only processes of this cluster, by number.
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{
+    login::Login,
+    view::{Cluster, Overview},
+};
+
+/// Longer than anything takes on a slow machine that still works.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// `local up` makes three data directories and waits for a whole replica set.
+const UP_TIMEOUT: Duration = Duration::from_secs(240);
+/// All ports of a cluster lie within this distance above its base.
+const PORT_SPAN: u16 = 400;
+/// Bases that are tried: many tests of many users may run at once.
+const BASES_TRIED_MAX: u16 = 200;
+/// Lines of each log that a failed test shows.
+const LOG_LINES: usize = 25;
+
+/// The replica set of the cluster's tablets.
+pub const REPLICA_SET: &str = "main";
+pub const TABLETS: usize = 3;
+
+/// A running cluster.
+pub struct LocalCluster {
+    /// Removed at the end.
+    directory: TempDir,
+    vtctl: PathBuf,
+    /// Clusters take turns: two at once would take each other's processor time.
+    _turn: File,
+}
+
+impl LocalCluster {
+    /// Three coordinators, three agents, three mysqlds, a primary that serves and two replicas.
+    pub async fn up() -> anyhow::Result<Self> {
+        let bin_dir = bin_dir()?;
+        let vtctl = bin_dir.join("vtctl");
+        ensure!(
+            vtctl.is_file(),
+            "{} is missing: build the workspace, or set VT_BIN_DIR to where its programs lie",
+            vtctl.display()
+        );
+        // Short, for the sake of unix sockets.
+        let directory = tempfile::Builder::new().prefix("vt-").tempdir_in("/tmp")?;
+        let cluster = Self {
+            directory,
+            _turn: turn(&bin_dir).await?,
+            vtctl,
+        };
+        cluster.end_when_this_process_does()?;
+        let base = free_base_port()?.to_string();
+        let arguments = ["local", "up", "--coordinators", "3", "--base-port", &base];
+        let up = cluster.vtctl_within(&arguments, UP_TIMEOUT).await;
+        if let Err(error) = up {
+            cluster.show_logs();
+            return Err(error);
+        }
+        Ok(cluster)
+    }
+
+    /// Starts again whatever does not run, and waits until all is whole.
+    pub async fn heal(&self) -> anyhow::Result<Overview> {
+        self.vtctl_within(&["local", "up"], UP_TIMEOUT).await?;
+        self.wait("a whole cluster", |overview| overview.is_whole())
+            .await
+    }
+
+    /// Where `vtctl.toml` lies.
+    pub fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `vtctl` on this cluster; its output is the answer, a failure an error that has its words.
+    pub async fn vtctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.vtctl_within(arguments, PATIENCE).await
+    }
+
+    async fn vtctl_within(&self, arguments: &[&str], limit: Duration) -> anyhow::Result<String> {
+        let output = self.run(arguments, limit).await?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = String::from_utf8_lossy(&output.stderr);
+        bail!("vtctl {}: {}: {words}", arguments.join(" "), output.status)
+    }
+
+    async fn run(&self, arguments: &[&str], limit: Duration) -> anyhow::Result<Output> {
+        let running = Command::new(&self.vtctl)
+            .arg("--dir")
+            .arg(self.dir())
+            .args(arguments)
+            .env_remove("VT_COORDINATORS")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(limit, running).await;
+        output
+            .with_context(|| format!("vtctl {} does not end", arguments.join(" ")))?
+            .with_context(|| format!("run {}", self.vtctl.display()))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+        let arguments = [&["-o", "json"], arguments].concat();
+        // A status that is not whole is told by the exit code as well.
+        let output = self.run(&arguments, PATIENCE).await?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("read what vtctl {} says: {words}", arguments.join(" ")))
+    }
+
+    /// What runs and how the replica set stands.
+    pub async fn overview(&self) -> anyhow::Result<Overview> {
+        self.json(&["local", "status"]).await
+    }
+
+    /// What the coordinators agree on.
+    pub async fn cluster(&self) -> anyhow::Result<Cluster> {
+        self.json(&["cluster", "show"]).await
+    }
+
+    /// Waits for a state of the cluster.
+    pub async fn wait(
+        &self,
+        what: &str,
+        is_there: impl Fn(&Overview) -> bool,
+    ) -> anyhow::Result<Overview> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let overview = self.overview().await?;
+            if is_there(&overview) {
+                return Ok(overview);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "waited in vain for {what}; at last there was {overview:#?}"
+            );
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The application's login at the router of each agent.
+    pub async fn routers(&self) -> anyhow::Result<Vec<Login>> {
+        let login = Login::read(&self.dir().join("client.cnf"))?;
+        let overview = self.overview().await?;
+        overview
+            .agents()
+            .map(|agent| Ok(login.at_port(port(&agent.serves)?)))
+            .collect()
+    }
+
+    /// The router's own login at the mysqld of a tablet.
+    pub async fn mysqld(&self, alias: &str) -> anyhow::Result<Login> {
+        let overview = self.overview().await?;
+        let address = overview.agent(alias).mysqld.clone().unwrap_or_default();
+        Ok(Login {
+            host: "127.0.0.1".to_owned(),
+            port: port(&address)?,
+            user: "vt_app".to_owned(),
+            password: app_password(&self.dir().join("config/credentials.toml"))?,
+        })
+    }
+
+    fn show_logs(&self) {
+        let logs = fs::read_dir(self.dir().join("log")).into_iter().flatten();
+        let data = fs::read_dir(self.dir().join("data")).into_iter().flatten();
+        let mut paths: Vec<PathBuf> = logs.flatten().map(|entry| entry.path()).collect();
+        for folder in data.flatten() {
+            paths.extend(["mysqld.log", "guard.log"].map(|name| folder.path().join(name)));
+        }
+        paths.sort();
+        for path in paths {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("--- {}\n{}", path.display(), tail.join("\n"));
+        }
+    }
+
+    /// Nobody else ends a cluster whose test was killed by a time limit.
+    fn end_when_this_process_does(&self) -> anyhow::Result<()> {
+        let script = "while kill -0 \"$1\" 2>/dev/null; do sleep 1; done; \"$2\" --dir \"$3\" local down --purge";
+        std::process::Command::new("setsid")
+            .args(["sh", "-c", script, "sh"])
+            .arg(std::process::id().to_string())
+            .arg(&self.vtctl)
+            .arg(self.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("start the one that cleans up")?;
+        Ok(())
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        let down = std::process::Command::new(&self.vtctl)
+            .arg("--dir")
+            .arg(self.dir())
+            .args(["local", "down", "--purge"])
+            .stdin(Stdio::null())
+            .output();
+        match down {
+            Ok(output) if output.status.success() => {}
+            other => eprintln!(
+                "the cluster in {} did not end: {other:?}",
+                self.dir().display()
+            ),
+        }
+    }
+}
+
+/// Waits until no other test of the same programs has a cluster; the test runner's time limit bounds it.
+async fn turn(bin_dir: &Path) -> anyhow::Result<File> {
+    let path = bin_dir.join("cluster-tests.lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL_INTERVAL).await,
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}
+
+/// Ends a process at once, as the kernel's memory killer or a crash would.
+pub fn kill_now(pid: Option<i32>) -> anyhow::Result<()> {
+    let pid = pid.context("it does not run")?;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))
+}
+
+fn bin_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = env::var_os("VT_BIN_DIR").filter(|dir| !dir.is_empty()) {
+        return Ok(PathBuf::from(dir));
+    }
+    // This program lies in the folder `deps` beside them.
+    let myself = env::current_exe()?;
+    let folder = myself.parent().and_then(Path::parent);
+    Ok(folder.context("this program lies nowhere")?.to_owned())
+}
+
+/// Below the range from which the kernel gives ports to outgoing connections.
+fn free_base_port() -> anyhow::Result<u16> {
+    for _ in 0..BASES_TRIED_MAX {
+        let base = rand::random_range(16_000..32_000 - PORT_SPAN);
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (base + 100..base + PORT_SPAN).all(is_free) {
+            return Ok(base);
+        }
+    }
+    bail!("no {PORT_SPAN} free ports in a row were found in {BASES_TRIED_MAX} attempts")
+}
+
+fn port(address: &str) -> anyhow::Result<u16> {
+    let port = address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
+    port.with_context(|| format!("'{address}' has no port"))
+}
+
+fn app_password(credentials: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(credentials)?;
+    let lines = text.lines().map(str::trim);
+    let mut section = lines.skip_while(|line| *line != "[app]").skip(1);
+    let line = section.find_map(|line| line.strip_prefix("password = "));
+    let password = line.context("find the password of [app]")?;
+    Ok(password.trim_matches('"').to_owned())
+}

@@ -1,0 +1,280 @@
+//! Real clusters under load while their parts are killed: nothing that was acknowledged is missing afterwards, on any
+//! tablet, and whatever was killed comes back. No test says how fast.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use tokio::process::Command;
+use vt_tests::cluster::{
+    data,
+    local::{LocalCluster, PATIENCE, REPLICA_SET, TABLETS, kill_now},
+    login::Login,
+    view::Overview,
+    writer::Writers,
+};
+
+const KEYSPACE: &str = "commerce";
+const WRITERS_PER_ROUTER: usize = 2;
+/// Writes that must be seen before something is killed, and after it was.
+const WRITES_BETWEEN: usize = 50;
+/// Other people's clients are fetched by their package managers at first.
+const CLIENTS_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// A cluster with a keyspace.
+async fn cluster() -> anyhow::Result<LocalCluster> {
+    let cluster = LocalCluster::up().await?;
+    let create = ["keyspace", "create", KEYSPACE, "--replica-set", REPLICA_SET];
+    cluster.vtctl(&create).await?;
+    Ok(cluster)
+}
+
+/// Writers on the routers of all agents.
+async fn writers(cluster: &LocalCluster) -> anyhow::Result<Writers> {
+    writers_on(&cluster.routers().await?).await
+}
+
+async fn writers_on(routers: &[Login]) -> anyhow::Result<Writers> {
+    let writers = Writers::start(routers, KEYSPACE, WRITERS_PER_ROUTER).await?;
+    more_writes(&writers).await?;
+    Ok(writers)
+}
+
+/// Waits until writes go on.
+async fn more_writes(writers: &Writers) -> anyhow::Result<()> {
+    let wanted = writers.so_far().acknowledged.len() + WRITES_BETWEEN;
+    let deadline = Instant::now() + PATIENCE;
+    while writers.so_far().acknowledged.len() < wanted {
+        let ledger = writers.so_far();
+        ensure!(
+            Instant::now() < deadline,
+            "writes do not go on: {} acknowledged, errors: {:#?}",
+            ledger.acknowledged.len(),
+            ledger.errors
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Stops the writers and looks for everything that they were promised.
+async fn finish(cluster: &LocalCluster, writers: Writers) -> anyhow::Result<()> {
+    more_writes(&writers).await?;
+    let ledger = writers.finish().await;
+    println!(
+        "{} acknowledged, {} unknown, {} refused, longest pause {} ms",
+        ledger.acknowledged.len(),
+        ledger.unknown.len(),
+        ledger.refused,
+        ledger.longest_gap.as_millis()
+    );
+    data::check(cluster, KEYSPACE, &ledger).await
+}
+
+/// The primary that serves, and its epoch.
+fn primary(overview: &Overview) -> (String, u64) {
+    let alias = overview.serving_primary();
+    let alias = alias.unwrap_or_else(|| panic!("no primary serves: {overview:#?}"));
+    (alias.to_owned(), overview.epoch())
+}
+
+fn mysqld_pids(overview: &Overview) -> Vec<Option<i32>> {
+    overview.agents().map(|agent| agent.mysqld_pid).collect()
+}
+
+/// A primary of a later epoch serves.
+async fn failed_over(cluster: &LocalCluster, before: u64) -> anyhow::Result<Overview> {
+    let is_later =
+        |overview: &Overview| overview.epoch() > before && overview.serving_primary().is_some();
+    cluster.wait("a primary of a later epoch", is_later).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_comes_up_and_serves_other_peoples_clients() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let overview = cluster.overview().await?;
+    ensure!(overview.is_whole(), "{overview:#?}");
+    let set = overview.replica_set.clone().context("a replica set")?;
+    let (alias, _) = primary(&overview);
+    ensure!(
+        set.tablets.len() == TABLETS && set.ackers.len() == TABLETS,
+        "{set:#?}"
+    );
+    for tablet in &set.tablets {
+        let report = tablet.report.as_ref().context("a report")?;
+        let is_primary = tablet.alias == alias;
+        ensure!(report.super_read_only == Some(!is_primary), "{tablet:#?}");
+        ensure!(report.semi_sync_source == Some(is_primary), "{tablet:#?}");
+        ensure!(
+            is_primary || report.semi_sync_replica == Some(true),
+            "{tablet:#?}"
+        );
+    }
+
+    // What is up stays as it is.
+    let again = cluster.heal().await?;
+    ensure!(again.processes == overview.processes, "{again:#?}");
+
+    let writers = writers(&cluster).await?;
+    let routers = cluster.routers().await?;
+    clients(&routers[0], &["pymysql", "mysql2", "mysql"]).await?;
+    finish(&cluster, writers).await
+}
+
+async fn clients(router: &Login, names: &[&str]) -> anyhow::Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/run");
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(prefix) = std::env::var_os("VT_MYSQL_PREFIX") {
+        let mut places = vec![Path::new(&prefix).join("bin")];
+        places.extend(std::env::split_paths(&path));
+        path = std::env::join_paths(places)?;
+    }
+    let running = Command::new(script)
+        .args(names)
+        .env("PATH", path)
+        .env("VT_HOST", &router.host)
+        .env("VT_PORT", router.port.to_string())
+        .env("VT_USER", &router.user)
+        .env("VT_PASSWORD", &router.password)
+        .env("VT_KEYSPACE", KEYSPACE)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(CLIENTS_TIMEOUT, running).await;
+    let output = output.context("the clients do not end")??;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    ensure!(
+        output.status.success(),
+        "{}: {said}\n{complained}",
+        output.status
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_agents_leave_mysqld_alone() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let writers = writers(&cluster).await?;
+    let before = cluster.overview().await?;
+    for agent in before.agents() {
+        kill_now(agent.pid)?;
+        let after = cluster.heal().await?;
+        ensure!(mysqld_pids(&after) == mysqld_pids(&before), "{after:#?}");
+        ensure!(after.agent(agent.tablet.as_deref().unwrap_or_default()).pid != agent.pid);
+        more_writes(&writers).await?;
+    }
+    let after = cluster.overview().await?;
+    ensure!(primary(&after) == primary(&before), "{after:#?}");
+    finish(&cluster, writers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_mysqld_of_the_primary_is_replaced() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let writers = writers(&cluster).await?;
+    for _ in 0..2 {
+        let before = cluster
+            .wait("a whole cluster", |overview| overview.is_whole())
+            .await?;
+        let (alias, epoch) = primary(&before);
+        kill_now(before.agent(&alias).mysqld_pid)?;
+        failed_over(&cluster, epoch).await?;
+        more_writes(&writers).await?;
+    }
+    finish(&cluster, writers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_host_of_the_primary_is_replaced_and_returns() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let before = cluster.overview().await?;
+    let (alias, epoch) = primary(&before);
+    let host = before.agent(&alias);
+    // Clients of the router that dies with its host have to go elsewhere; these have.
+    let mut routers = cluster.routers().await?;
+    routers.retain(|router| !host.serves.ends_with(&format!(":{}", router.port)));
+    let writers = writers_on(&routers).await?;
+    for pid in [host.pid, host.guard_pid, host.mysqld_pid] {
+        kill_now(pid)?;
+    }
+    let after = failed_over(&cluster, epoch).await?;
+    ensure!(primary(&after).0 != alias, "{after:#?}");
+    more_writes(&writers).await?;
+    cluster.heal().await?;
+    finish(&cluster, writers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_outlives_the_coordinator_that_leads_it() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let writers = writers(&cluster).await?;
+    let before = cluster.overview().await?;
+    let (alias, epoch) = primary(&before);
+    let leader = usize::try_from(cluster.cluster().await?.leader_id)?;
+    let leader = before.coordinators().nth(leader - 1).context("a leader")?;
+    kill_now(before.agent(&alias).mysqld_pid)?;
+    kill_now(leader.pid)?;
+    failed_over(&cluster, epoch).await?;
+    more_writes(&writers).await?;
+    cluster.heal().await?;
+    finish(&cluster, writers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_go_on_without_coordinators_and_their_state_survives() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let writers = writers(&cluster).await?;
+    let before = cluster.overview().await?;
+    let identity = cluster.cluster().await?.cluster_id;
+    for coordinator in before.coordinators() {
+        kill_now(coordinator.pid)?;
+    }
+    let nobody = |overview: &Overview| overview.coordinators().all(|it| it.pid.is_none());
+    cluster.wait("no coordinator", nobody).await?;
+    more_writes(&writers).await?;
+    ensure!(
+        writers.so_far().client_errors() == 0,
+        "{:#?}",
+        writers.so_far().errors
+    );
+
+    let after = cluster.heal().await?;
+    ensure!(primary(&after) == primary(&before), "{after:#?}");
+    ensure!(mysqld_pids(&after) == mysqld_pids(&before), "{after:#?}");
+    ensure!(cluster.cluster().await?.cluster_id == identity);
+    let keyspaces = cluster.vtctl(&["keyspace", "list"]).await?;
+    ensure!(keyspaces.contains(KEYSPACE), "{keyspaces}");
+    more_writes(&writers).await?;
+    ensure!(
+        writers.so_far().client_errors() == 0,
+        "{:#?}",
+        writers.so_far().errors
+    );
+    finish(&cluster, writers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_do_not_notice_a_planned_switchover() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let writers = writers(&cluster).await?;
+    for _ in 0..TABLETS {
+        let before = cluster
+            .wait("a whole cluster", |overview| overview.is_whole())
+            .await?;
+        let (alias, epoch) = primary(&before);
+        cluster
+            .vtctl(&["replica-set", "switchover", REPLICA_SET])
+            .await?;
+        let after = failed_over(&cluster, epoch).await?;
+        ensure!(primary(&after).0 != alias, "{after:#?}");
+        more_writes(&writers).await?;
+    }
+    let ledger = writers.so_far();
+    ensure!(ledger.client_errors() == 0, "{:#?}", ledger.errors);
+    finish(&cluster, writers).await
+}
