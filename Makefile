@@ -31,7 +31,7 @@ check: ## format and lints, as CI wants them
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: build ## side by side with HAProxy and MySQL Router; figures into target/bench
-	$(scripts)/bench
+	tests/bench/run
 
 hosts-test: build ## the playbook on three fresh hosts with systemd, on this machine; needs root
 	$(scripts)/hosts-test

@@ -1,0 +1,83 @@
+"""The router side by side with its peers: rounds of sysbench oltp_point_select over all of them in turn."""
+
+import os
+import pathlib
+import statistics
+import sys
+
+import measure
+import place as places
+import report
+
+ROUNDS = 3
+PROTOCOLS = [("text", False), ("prepared", True)]
+SECONDS_DEFAULT = 360
+# Shorter runs say nothing: processor time is counted in hundredths of a second.
+RUN_SECONDS_MIN = 2
+
+
+class Result:
+    """The best of all rounds: what disturbs a run on a shared machine only ever makes it slower."""
+
+    def __init__(self, samples):
+        self.queries_per_second = max(sample.queries_per_second for sample in samples)
+        self.p50_us = min(sample.p50_us for sample in samples)
+        # The tail is noise to its core: its median tells more than its best.
+        self.p99_us = statistics.median(sample.p99_us for sample in samples)
+        costs = [sample.cpu_us for sample in samples if sample.cpu_us is not None]
+        self.cpu_us = min(costs) if costs else None
+
+
+def paths_of(place):
+    """All ways to the server; the first is the direct one."""
+    if "VT_SERVER_PID" in os.environ:
+        direct, ours = places.plain_server(), []
+    else:
+        direct, router = places.cluster(place)
+        ours = [router]
+    paths = [direct, *ours, place.haproxy(direct)]
+    if program := os.environ.get("BENCH_MYSQLROUTER"):
+        paths += [place.mysql_router(program, direct, shares) for shares in (False, True)]
+    return paths
+
+
+def run_rounds(place, paths, scenarios, seconds):
+    """Interleaved, and in another order each round, so that a slow minute hits all of them alike."""
+    samples = {(scenario, path.name): [] for scenario in scenarios for path in paths}
+    for number in range(ROUNDS):
+        for scenario in scenarios:
+            _, prepared, threads = scenario
+            shift = number % len(paths)
+            for path in paths[shift:] + paths[:shift]:
+                print(f"bench: round {number + 1} of {ROUNDS}, {scenario[0]}, {threads} clients, {path.name}", file=sys.stderr)
+                sample = measure.measure(place.folder, path, threads, prepared, seconds)
+                samples[scenario, path.name].append(sample)
+    return {key: Result(found) for key, found in samples.items()}
+
+
+def main():
+    threads = [int(number) for number in os.environ.get("BENCH_THREADS", "1 16").split()]
+    scenarios = [(name, prepared, count) for count in threads for name, prepared in PROTOCOLS]
+    total_seconds = int(os.environ.get("BENCH_SECONDS", SECONDS_DEFAULT))
+    with places.Place() as place:
+        paths = paths_of(place)
+        measure.prepare(place.folder, paths[0])
+        runs = ROUNDS * len(scenarios) * len(paths)
+        seconds = max(RUN_SECONDS_MIN, total_seconds // runs)
+        results = run_rounds(place, paths, scenarios, seconds)
+    names = [path.name for path in paths]
+    print(report.table(names, scenarios, results))
+    if "Vitrail" not in names:
+        return
+    metrics = report.metrics(names, scenarios, results)
+    print(report.goals(metrics))
+    output = pathlib.Path(os.environ["BENCH_OUTPUT"])
+    report.write(output, metrics)
+    print(f"bench: figures in {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"bench: {error}")

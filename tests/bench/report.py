@@ -1,0 +1,102 @@
+"""Figures into a table, into ratios with goals, into a file. Measures nothing."""
+
+import json
+
+OURS = "Vitrail"
+HAPROXY = "HAProxy TCP"
+SHARING = "MySQL Router, sharing"
+
+# metric, unit, attribute of a result
+FIGURES = [
+    ("queries per second", "1/s", "queries_per_second"),
+    ("p50", "us", "p50_us"),
+    ("p99", "us", "p99_us"),
+    ("processor time per query", "us", "cpu_us"),
+]
+
+# Goals of the design: figure, clients, peer, the ratio that is still good. Less is better in all of them.
+GOALS = [
+    ("p50_us", 1, HAPROXY, 1.0),
+    ("cpu_us", 16, HAPROXY, 1.0),
+    ("cpu_us", 16, SHARING, 0.6),
+]
+
+
+def label(scenario):
+    protocol, _, threads = scenario
+    return f"point select, {protocol}, {threads} client{'s' if threads > 1 else ''}"
+
+
+def aligned(rows):
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def table(names, scenarios, results):
+    """One block for each scenario, one line for each way to the server; ratios are to the direct way."""
+    blocks = []
+    for scenario in scenarios:
+        direct = results[scenario, names[0]]
+        rows = [[label(scenario), "queries/s", "of direct", "p50 us", "over direct", "p99 us", "cpu us/query"]]
+        for name in names:
+            found = results[scenario, name]
+            rows.append([
+                f"  {name}",
+                f"{found.queries_per_second:.0f}",
+                f"{found.queries_per_second / direct.queries_per_second:.2f}",
+                f"{found.p50_us:.0f}",
+                f"{found.p50_us - direct.p50_us:+.0f}",
+                f"{found.p99_us:.0f}",
+                "-" if found.cpu_us is None else f"{found.cpu_us:.1f}",
+            ])
+        blocks.append(aligned(rows))
+    return "\n\n".join(blocks)
+
+
+def metrics(names, scenarios, results):
+    """Ours against every peer, in every figure that both have."""
+    found = []
+    for scenario in scenarios:
+        for metric, unit, attribute in FIGURES:
+            ours = getattr(results[scenario, OURS], attribute)
+            for peer_name in names:
+                peer = getattr(results[scenario, peer_name], attribute)
+                if peer_name == OURS or not peer:
+                    continue
+                goal = next(
+                    (limit for figure, threads, name, limit in GOALS
+                     if (figure, threads, name) == (attribute, scenario[2], peer_name)),
+                    None,
+                )
+                ratio = ours / peer
+                found.append({
+                    "metric": f"{label(scenario)}, {metric}",
+                    "unit": unit,
+                    "ours": round(ours, 2),
+                    "peer": round(peer, 2),
+                    "peer_name": peer_name,
+                    "ratio": round(ratio, 3),
+                    "goal": None if goal is None else f"<= {goal}",
+                    "met": None if goal is None else ratio <= goal,
+                })
+    return found
+
+
+def goals(found):
+    rows = [["goal", "ours", "peer", "", "ratio", "goal", ""]]
+    for metric in found:
+        if metric["goal"] is not None:
+            rows.append([
+                metric["metric"], f"{metric['ours']:.1f}", f"{metric['peer']:.1f}", metric["peer_name"],
+                f"{metric['ratio']:.2f}", metric["goal"], "met" if metric["met"] else "NOT MET",
+            ])
+    return "\n" + aligned(rows)
+
+
+def write(output, found):
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(found, indent=2) + "\n")
