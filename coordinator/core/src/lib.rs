@@ -53,6 +53,8 @@ pub const TICK_MS: u64 = 50;
 pub const PROPOSAL_PATIENCE_MS: u64 = 2_000;
 /// How long an agent may take to report a newer generation before its desired state is sent again.
 pub const RESEND_MS: u64 = 500;
+/// And this often in any case: an agent that restarted holds the number of its desired state and not the state.
+pub const REMIND_MS: u64 = 5_000;
 /// With fewer replica sets than this, one suspect is too large a share to mean anything.
 pub const MASS_FAILURE_SETS_MIN: usize = 4;
 /// From this share of suspect replica sets on, silence is taken for our own.
@@ -464,7 +466,7 @@ impl Core {
         }
     }
 
-    /// Sends an agent its desired state if it is newer than what was sent, or was sent and not taken for a while.
+    /// Sends an agent its desired state if it is newer than what was sent, or was sent and not taken for a while, or long ago.
     fn send(&mut self, now: Now, alias: &TabletAlias, effects: &mut Vec<Effect>) {
         let Some(desired) = self.desired(alias) else {
             return;
@@ -476,7 +478,10 @@ impl Core {
         let due = match self.sent.get(alias) {
             None => true,
             Some(sent) if sent.generation != desired.generation => true,
-            Some(sent) => !taken && now.monotonic_ms.saturating_sub(sent.at_ms) >= RESEND_MS,
+            Some(sent) => {
+                let pause_ms = if taken { REMIND_MS } else { RESEND_MS };
+                now.monotonic_ms.saturating_sub(sent.at_ms) >= pause_ms
+            }
         };
         if !due {
             return;

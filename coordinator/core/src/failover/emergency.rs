@@ -190,10 +190,11 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         .map(|gtid| &gtid.received)
         .collect();
     if intact < needed {
-        // The former primary's own data have every write that it ever acknowledged, and perhaps more.
+        // The former primary's own data have every write that it ever acknowledged, and perhaps more. Amnesia is about relay
+        // logs; what it wrote itself was on disk before it answered.
         let own = situation
             .last_report(previous)
-            .filter(|report| is_fenced_alive(situation, report) && !report.amnesiac)
+            .filter(|report| is_fenced_alive(situation, report))
             .and_then(position);
         let Some(own) = own else {
             return Err(format!(
