@@ -140,6 +140,36 @@ pub fn delete_keyspace(
     Ok(command(request_id, changes, event))
 }
 
+/// Refuses to delete a keyspace that somebody else changed since `expected` (zero: whatever it is), or, unless forced, one
+/// whose tables are in use by a vschema.
+pub fn check_deletion(
+    state: &State,
+    name: &KeyspaceName,
+    force: bool,
+    expected: Revision,
+) -> Result<(), Refusal> {
+    let found = state.keyspaces.get(name).map(|it| it.revision);
+    let found = found.unwrap_or(Revision::ZERO);
+    if expected != Revision::ZERO && expected != found {
+        return Err(Refusal::Conflict {
+            key: RecordKey::Keyspace(name.clone()),
+            expected,
+            found,
+        });
+    }
+    let tables = state
+        .vschema_tables
+        .keys()
+        .filter(|(keyspace, _)| keyspace == name)
+        .count();
+    if tables > 0 && !force {
+        return refuse(format!(
+            "the vschema of keyspace {name} has {tables} tables: remove them, or delete it by force"
+        ));
+    }
+    Ok(())
+}
+
 /// A planned change of the primary; to the best acker if nobody is named.
 pub fn switchover(
     state: &State,
@@ -295,4 +325,25 @@ pub fn apply_vschema(
         })
         .collect();
     Ok(command(request_id, changes, event))
+}
+
+/// Sets the vschema of the named tables of a keyspace and drops that of all others.
+pub fn replace_vschema(
+    state: &State,
+    keyspace: &KeyspaceName,
+    tables: Vec<(String, String)>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    let kept: Vec<String> = tables.iter().map(|(table, _)| table.clone()).collect();
+    let mut command = apply_vschema(state, keyspace, tables, request_id, now)?;
+    let others = state
+        .vschema_tables
+        .iter()
+        .filter(|((of, table), _)| of == keyspace && !kept.contains(table));
+    command.changes.extend(others.map(|((of, table), record)| {
+        let key = RecordKey::VschemaTable(of.clone(), table.clone());
+        Change::delete(record.revision, key)
+    }));
+    Ok(command)
 }

@@ -1,0 +1,361 @@
+//! The operator's API: reads by the node's handle, writes by the core's intents. Retries of one request id are applied once.
+
+use tonic::{Request, Response, Status};
+use vt_coordinator_core::{
+    Core,
+    apply::{Refusal, remembered},
+    command::{Command, RecordKey},
+    event::Now,
+    intent,
+    state::State,
+};
+use vt_proto::{
+    convert::{parse, parse_unless_empty},
+    epoch::Revision,
+    ids::{KeyspaceName, ReplicaSetName, TabletAlias},
+    wire,
+};
+
+use super::{error, views};
+use crate::node::{Handle, NodeStatus, WriteError};
+
+/// How often an intent is made anew when somebody else changed its records meanwhile. More means a fight, which is the
+/// operator's to know.
+const CONFLICTS_MAX: usize = 3;
+
+/// The service.
+pub struct Admin {
+    node: Handle,
+}
+
+/// What came of a look at the state before a write.
+enum Plan {
+    /// The same request was applied before.
+    Done(Result<Revision, Refusal>),
+    Propose(Command),
+    Refuse(Status),
+}
+
+/// What a write did; no command if it was an earlier request that did it.
+struct Written {
+    revision: u64,
+    command: Option<Command>,
+}
+
+impl Admin {
+    /// The service of this node.
+    pub fn new(node: Handle) -> Self {
+        Self { node }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        stale: bool,
+        look: impl FnOnce(&Core, &NodeStatus) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.node.read(!stale, look).await.map_err(error::of_read)
+    }
+
+    /// Makes a command from the newest state and proposes it; anew when it lost against another one.
+    async fn write<F>(&self, request_id: String, make: F) -> Result<Written, Status>
+    where
+        F: Fn(&Core, &str, Now) -> Result<Command, Status> + Clone + Send + 'static,
+    {
+        let request_id = if request_id.is_empty() {
+            format!("api-{:032x}", rand::random::<u128>())
+        } else {
+            request_id
+        };
+        let mut conflict = None;
+        for attempt in 0..CONFLICTS_MAX {
+            let id = attempt_id(&request_id, attempt);
+            let make = make.clone();
+            let plan = self.read(false, move |core, status| {
+                match remembered(core.state(), &id) {
+                    Some(outcome) => Plan::Done(outcome),
+                    None => make(core, &id, status.now).map_or_else(Plan::Refuse, Plan::Propose),
+                }
+            });
+            let (outcome, command) = match plan.await? {
+                Plan::Refuse(status) => return Err(status),
+                Plan::Done(outcome) => (outcome.map_err(WriteError::Refused), None),
+                Plan::Propose(command) => (self.node.propose(command.clone()).await, Some(command)),
+            };
+            match outcome {
+                Ok(Revision(revision)) => return Ok(Written { revision, command }),
+                Err(WriteError::Refused(refusal @ Refusal::Conflict { .. })) => {
+                    conflict = Some(refusal)
+                }
+                Err(other) => return Err(error::of_write(other)),
+            }
+        }
+        let message = "the records changed again and again";
+        Err(conflict.map_or_else(
+            || Status::aborted(message),
+            |refusal| error::of_refusal(&refusal),
+        ))
+    }
+}
+
+/// Each attempt is a request of its own: what was refused as a conflict stays refused under its id.
+fn attempt_id(request_id: &str, attempt: usize) -> String {
+    match attempt {
+        0 => request_id.to_owned(),
+        _ => format!("{request_id}#{attempt}"),
+    }
+}
+
+fn keyspace_name(text: &str) -> Result<KeyspaceName, Status> {
+    parse("keyspace", text).map_err(|error| error::of_conversion(&error))
+}
+
+fn replica_set_name(text: &str) -> Result<Option<ReplicaSetName>, Status> {
+    parse_unless_empty("replica_set", text).map_err(|error| error::of_conversion(&error))
+}
+
+fn alias(field: &str, text: &str) -> Result<Option<TabletAlias>, Status> {
+    parse_unless_empty(field, text).map_err(|error| error::of_conversion(&error))
+}
+
+fn known_keyspace(state: &State, name: &KeyspaceName) -> Result<(), Status> {
+    if state.keyspaces.contains_key(name) {
+        return Ok(());
+    }
+    Err(Status::not_found(format!("there is no keyspace {name}")))
+}
+
+fn known_replica_set(state: &State, name: &ReplicaSetName) -> Result<(), Status> {
+    if state.replica_sets.contains_key(name) {
+        return Ok(());
+    }
+    Err(Status::not_found(format!("there is no replica set {name}")))
+}
+
+fn refused(refusal: Refusal) -> Status {
+    error::of_refusal(&refusal)
+}
+
+fn answer(written: Written) -> Result<Response<wire::WriteResponse>, Status> {
+    let revision = written.revision;
+    Ok(Response::new(wire::WriteResponse { revision }))
+}
+
+/// The schema change that a request made: by its command, or, where an earlier try of the request did it, by its contents.
+fn schema_change_id(
+    state: &State,
+    command: Option<&Command>,
+    keyspace: &KeyspaceName,
+    statements: &[String],
+) -> Option<u64> {
+    let made = command.and_then(|command| {
+        command.changes.iter().find_map(|change| match change.key {
+            RecordKey::SchemaChange(id) => Some(id),
+            _ => None,
+        })
+    });
+    made.or_else(|| {
+        let mut newest = state
+            .schema_changes
+            .values()
+            .rev()
+            .map(|change| &change.value);
+        let same =
+            newest.find(|change| change.keyspace == *keyspace && change.statements == statements);
+        same.map(|change| change.id)
+    })
+}
+
+#[tonic::async_trait]
+impl wire::admin_server::Admin for Admin {
+    async fn get_cluster(
+        &self,
+        request: Request<wire::GetClusterRequest>,
+    ) -> Result<Response<wire::ClusterView>, Status> {
+        let stale = request.into_inner().stale;
+        self.read(stale, views::cluster).await.map(Response::new)
+    }
+
+    async fn list_keyspaces(
+        &self,
+        request: Request<wire::ListKeyspacesRequest>,
+    ) -> Result<Response<wire::ListKeyspacesResponse>, Status> {
+        let stale = request.into_inner().stale;
+        let keyspaces = self
+            .read(stale, |core, _| views::keyspaces(core.state()))
+            .await?;
+        Ok(Response::new(wire::ListKeyspacesResponse { keyspaces }))
+    }
+
+    async fn create_keyspace(
+        &self,
+        request: Request<wire::CreateKeyspaceRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let name = keyspace_name(&request.name)?;
+        let set = replica_set_name(&request.replica_set)?;
+        let make = move |core: &Core, id: &str, now| {
+            let state = core.state();
+            if state.keyspaces.contains_key(&name) {
+                return Err(Status::already_exists(format!(
+                    "keyspace {name} exists already"
+                )));
+            }
+            set.as_ref()
+                .map_or(Ok(()), |set| known_replica_set(state, set))?;
+            intent::create_keyspace(state, &name, set.as_ref(), id, now).map_err(refused)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn delete_keyspace(
+        &self,
+        request: Request<wire::DeleteKeyspaceRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let name = keyspace_name(&request.name)?;
+        let (force, expected) = (request.force, Revision(request.expected_revision));
+        let make = move |core: &Core, id: &str, now| {
+            let state = core.state();
+            known_keyspace(state, &name)?;
+            intent::check_deletion(state, &name, force, expected).map_err(refused)?;
+            intent::delete_keyspace(state, &name, id, now).map_err(refused)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn list_replica_sets(
+        &self,
+        request: Request<wire::ListReplicaSetsRequest>,
+    ) -> Result<Response<wire::ListReplicaSetsResponse>, Status> {
+        let request = request.into_inner();
+        let name = replica_set_name(&request.name)?;
+        let look = move |core: &Core, status: &NodeStatus| {
+            views::replica_sets(core, status.now, name.as_ref())
+        };
+        let replica_sets = self.read(request.stale, look).await?;
+        Ok(Response::new(wire::ListReplicaSetsResponse {
+            replica_sets,
+        }))
+    }
+
+    async fn list_tablets(
+        &self,
+        request: Request<wire::ListTabletsRequest>,
+    ) -> Result<Response<wire::ListTabletsResponse>, Status> {
+        let request = request.into_inner();
+        let alias = alias("alias", &request.alias)?;
+        let look = move |core: &Core, status: &NodeStatus| {
+            views::tablets(core, status.now, alias.as_ref())
+        };
+        let tablets = self.read(request.stale, look).await?;
+        Ok(Response::new(wire::ListTabletsResponse { tablets }))
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<wire::SwitchoverRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let set = replica_set_name(&request.replica_set)?;
+        let set =
+            set.ok_or_else(|| Status::invalid_argument("name the replica set to switch over"))?;
+        let candidate = alias("candidate", &request.candidate)?;
+        let make = move |core: &Core, id: &str, now| {
+            let state = core.state();
+            known_replica_set(state, &set)?;
+            if let Some(candidate) = candidate
+                .as_ref()
+                .filter(|alias| !state.tablets.contains_key(alias))
+            {
+                return Err(Status::not_found(format!("there is no tablet {candidate}")));
+            }
+            intent::switchover(state, core.health(), &set, candidate.as_ref(), id, now)
+                .map_err(refused)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<wire::ListEventsRequest>,
+    ) -> Result<Response<wire::ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let events = self
+            .read(false, move |core, _| views::events(core.state(), &request))
+            .await?;
+        Ok(Response::new(wire::ListEventsResponse { events }))
+    }
+
+    async fn apply_schema(
+        &self,
+        request: Request<wire::ApplySchemaRequest>,
+    ) -> Result<Response<wire::ApplySchemaResponse>, Status> {
+        let request = request.into_inner();
+        let keyspace = keyspace_name(&request.keyspace)?;
+        let statements = request.statements;
+        let (of, asked) = (keyspace.clone(), statements.clone());
+        let make = move |core: &Core, id: &str, now| {
+            known_keyspace(core.state(), &of)?;
+            intent::apply_schema(core.state(), &of, asked.clone(), id, now).map_err(refused)
+        };
+        let Written { revision, command } = self.write(request.request_id, make).await?;
+        let find = move |core: &Core, _: &NodeStatus| {
+            schema_change_id(core.state(), command.as_ref(), &keyspace, &statements)
+        };
+        let id = self.read(false, find).await?;
+        let id = id.ok_or_else(|| {
+            Status::not_found("the schema change was made and is forgotten again: see the events")
+        })?;
+        Ok(Response::new(wire::ApplySchemaResponse { id, revision }))
+    }
+
+    async fn get_schema_change(
+        &self,
+        request: Request<wire::GetSchemaChangeRequest>,
+    ) -> Result<Response<wire::SchemaChangeView>, Status> {
+        let id = request.into_inner().id;
+        let look = move |core: &Core, _: &NodeStatus| core.state().schema_changes.get(&id).cloned();
+        let change = self.read(false, look).await?;
+        let change =
+            change.ok_or_else(|| Status::not_found(format!("there is no schema change {id}")))?;
+        Ok(Response::new(wire::SchemaChangeView {
+            change: Some(change.value.into()),
+            revision: change.revision.0,
+        }))
+    }
+
+    async fn get_vschema(
+        &self,
+        request: Request<wire::GetVschemaRequest>,
+    ) -> Result<Response<wire::Vschema>, Status> {
+        let keyspace = keyspace_name(&request.into_inner().keyspace)?;
+        let look = move |core: &Core, _: &NodeStatus| {
+            known_keyspace(core.state(), &keyspace)?;
+            Ok(views::vschema(core.state(), &keyspace))
+        };
+        self.read(false, look).await?.map(Response::new)
+    }
+
+    async fn apply_vschema(
+        &self,
+        request: Request<wire::ApplyVschemaRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let keyspace = keyspace_name(&request.keyspace)?;
+        let replace = request.replace;
+        let mut tables: Vec<_> = request.tables.into_iter().collect();
+        // The log entry must not depend on the order of a hash map.
+        tables.sort_unstable();
+        let make = move |core: &Core, id: &str, now| {
+            let state = core.state();
+            known_keyspace(state, &keyspace)?;
+            let build = if replace {
+                intent::replace_vschema
+            } else {
+                intent::apply_vschema
+            };
+            build(state, &keyspace, tables.clone(), id, now).map_err(refused)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+}

@@ -1,0 +1,291 @@
+//! The stream that an agent opens: reports go to the node, desired states come back, the newest only. Served by the leader.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info};
+use vt_proto::{
+    desired::Desired,
+    report::Report,
+    wire::{AgentMessage, CoordinatorMessage, agent_uplink_server::AgentUplink},
+};
+
+use super::{
+    error, require_cluster, require_leader,
+    streams::{Claim, Streams},
+};
+use crate::node::{Handle, NodeStatus};
+
+/// One message under way is enough: each desired state replaces those before.
+const OUTGOING_MAX: usize = 1;
+/// An agent says who it is at once.
+const FIRST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Agents report several times a second; a stream that is silent for so long is dead, also when the network does not say so.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+type Outgoing = mpsc::Sender<Result<CoordinatorMessage, Status>>;
+
+/// The service.
+pub struct Uplink {
+    node: Handle,
+    streams: Arc<Streams>,
+    stop: CancellationToken,
+}
+
+impl Uplink {
+    /// The service of this node; `stop` ends its streams.
+    pub fn new(node: Handle, stop: CancellationToken) -> Self {
+        Self {
+            node,
+            streams: Arc::default(),
+            stop,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentUplink for Uplink {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<CoordinatorMessage, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let status = self.node.status();
+        require_leader(&status.borrow())?;
+        let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
+        let link = Link {
+            node: self.node.clone(),
+            streams: self.streams.clone(),
+            status,
+            incoming: request.into_inner(),
+            outgoing: outgoing.clone(),
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                end = link.run() => end,
+                () = stop.cancelled() => error::retry("this coordinator is stopping".to_owned()),
+                () = outgoing.closed() => return,
+            };
+            // The agent may have gone; then nobody needs the reason.
+            drop(tokio::time::timeout(FIRST_REPORT_TIMEOUT, outgoing.send(Err(end))).await);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// One agent's stream.
+struct Link {
+    node: Handle,
+    streams: Arc<Streams>,
+    status: watch::Receiver<NodeStatus>,
+    incoming: Streaming<AgentMessage>,
+    outgoing: Outgoing,
+}
+
+/// Gives the alias back however the stream ends.
+struct Held {
+    claim: Claim,
+    streams: Arc<Streams>,
+    node: Handle,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.streams.release(&self.claim) {
+            return;
+        }
+        info!(tablet = %self.claim.alias, "the agent's stream has ended");
+        let (node, alias) = (self.node.clone(), self.claim.alias.clone());
+        tokio::spawn(async move { node.stream_ended(alias).await });
+    }
+}
+
+impl Link {
+    /// Serves until there is a reason to end.
+    async fn run(mut self) -> Status {
+        let first = match tokio::time::timeout(FIRST_REPORT_TIMEOUT, self.next()).await {
+            Ok(Ok(report)) => report,
+            Ok(Err(end)) => return end,
+            Err(_) => return Status::deadline_exceeded("no report came: an agent reports at once"),
+        };
+        let claim = match self.streams.claim(&first, Instant::now()) {
+            Ok(claim) => claim,
+            Err(why) => return Status::already_exists(why),
+        };
+        let held = Held {
+            claim,
+            streams: self.streams.clone(),
+            node: self.node.clone(),
+        };
+        info!(tablet = %held.claim.alias, boot_id = %first.boot_id, "an agent's stream is open");
+        match self
+            .hand_in(&held.claim, first)
+            .await
+            .and(self.refused(&held.claim).await)
+        {
+            Ok(()) => self.serve(&held.claim).await,
+            Err(end) => end,
+        }
+    }
+
+    async fn serve(&mut self, claim: &Claim) -> Status {
+        let mut desired = self.node.desired(&claim.alias);
+        // What was published before this stream is its first message.
+        desired.mark_changed();
+        let mut unsent = false;
+        let outgoing = self.outgoing.clone();
+        loop {
+            tokio::select! {
+                report = tokio::time::timeout(SILENCE_MAX, next(&mut self.incoming, &self.status)) => {
+                    let report = match report {
+                        Ok(Ok(report)) => report,
+                        Ok(Err(end)) => return end,
+                        Err(_) => return Status::deadline_exceeded("no report came for too long"),
+                    };
+                    if let Err(end) = self.hand_in(claim, report).await {
+                        return end;
+                    }
+                }
+                changed = desired.changed(), if !unsent => match changed {
+                    Ok(()) => unsent = true,
+                    Err(_) => return error::retry("this coordinator is stopping".to_owned()),
+                },
+                permit = outgoing.reserve(), if unsent => {
+                    let Ok(permit) = permit else {
+                        return Status::cancelled("the agent has gone");
+                    };
+                    unsent = false;
+                    if let Some(newest) = desired.borrow_and_update().as_deref() {
+                        permit.send(Ok(self.message(newest)));
+                    }
+                }
+                end = leadership_lost(self.status.clone()) => return end,
+                () = claim.taken_over.cancelled() => {
+                    return Status::aborted("a newer stream of the same agent took over");
+                }
+            }
+        }
+    }
+
+    fn message(&self, desired: &Desired) -> CoordinatorMessage {
+        let status = self.status.borrow();
+        debug!(tablet = %desired.alias, generation = %desired.generation, "sending a desired state");
+        CoordinatorMessage {
+            cluster_id: status.cluster_id.clone(),
+            leader_term: status.term,
+            desired: Some(desired.clone().into()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Report, Status> {
+        next(&mut self.incoming, &self.status).await
+    }
+
+    async fn hand_in(&self, claim: &Claim, report: Report) -> Result<(), Status> {
+        if report.tablet.alias != claim.alias {
+            let message = format!(
+                "one stream speaks for one tablet: {} became {}",
+                claim.alias, report.tablet.alias
+            );
+            return Err(Status::invalid_argument(message));
+        }
+        self.streams.heard(claim, Instant::now());
+        if self.node.report(report).await {
+            return Ok(());
+        }
+        Err(error::retry("this coordinator is stopping".to_owned()))
+    }
+
+    /// The core may not listen to this tablet; its agent should know why. Asked after a report, which is taken before.
+    async fn refused(&self, claim: &Claim) -> Result<(), Status> {
+        let alias = claim.alias.clone();
+        let look = self.node.read(false, move |core, _| {
+            core.refused(&alias).map(ToOwned::to_owned)
+        });
+        match look.await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(Status::already_exists(why)),
+            Err(error) => Err(error::of_read(error)),
+        }
+    }
+}
+
+/// The next report; cancelling it loses nothing.
+async fn next(
+    incoming: &mut Streaming<AgentMessage>,
+    status: &watch::Receiver<NodeStatus>,
+) -> Result<Report, Status> {
+    let message = incoming.message().await?;
+    let message = message.ok_or_else(|| Status::cancelled("the agent has ended its stream"))?;
+    require_cluster(&status.borrow(), &message.cluster_id)?;
+    let report = message
+        .report
+        .ok_or_else(|| Status::invalid_argument("a message of an agent carries a report"))?;
+    Report::try_from(report).map_err(|error| error::of_conversion(&error))
+}
+
+/// Waits until this member no longer leads.
+pub(super) async fn leadership_lost(mut status: watch::Receiver<NodeStatus>) -> Status {
+    let lost = status.wait_for(|status| !status.is_leader).await;
+    match lost {
+        Ok(status) => require_leader(&status)
+            .err()
+            .unwrap_or_else(|| error::not_leader(None)),
+        Err(_) => error::retry("this coordinator is stopping".to_owned()),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use vt_proto::{
+        epoch::{Epoch, Generation, Incarnation},
+        report::MysqldState,
+        topology::{Endpoint, Tablet, TabletKind},
+    };
+
+    use super::*;
+
+    /// The first report of a tablet whose mysqld listens on that port.
+    pub fn report(alias: &str, port: u16) -> Report {
+        Report {
+            tablet: Tablet {
+                alias: alias.parse().unwrap(),
+                kind: TabletKind::Replica,
+                replica_set: "main".parse().unwrap(),
+                mysql: Endpoint {
+                    host: "db1".to_owned(),
+                    port,
+                },
+                router: None,
+            },
+            boot_id: "boot".to_owned(),
+            promised: Epoch::ZERO,
+            generation: Generation::ZERO,
+            mysqld: MysqldState::Running,
+            incarnation: Incarnation(1),
+            server_uuid: None,
+            gtid: None,
+            replication: None,
+            super_read_only: None,
+            semi_sync_source: None,
+            semi_sync_replica: None,
+            revoked: None,
+            fenced: None,
+            demoted: None,
+            serving: None,
+            amnesiac: false,
+            schema_results: Vec::new(),
+            blocked: None,
+            disk_free_bytes: None,
+        }
+    }
+}
