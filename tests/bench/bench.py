@@ -14,6 +14,9 @@ PROTOCOLS = [("text", False), ("prepared", True)]
 SECONDS_DEFAULT = 360
 # Shorter runs say nothing: processor time is counted in hundredths of a second.
 RUN_SECONDS_MIN = 2
+# Ours holds many clients on few server connections; the peers hold one for each, and the server has not more to give.
+IDLE_CLIENTS = 500
+IDLE_CLIENTS_OF_PEERS = 100
 
 
 class Result:
@@ -55,6 +58,16 @@ def run_rounds(place, paths, scenarios, seconds):
     return {key: Result(found) for key, found in samples.items()}
 
 
+def measure_idle(place, paths):
+    memory = {}
+    for path in paths:
+        if path.pids:
+            clients = IDLE_CLIENTS if path.name == report.OURS else IDLE_CLIENTS_OF_PEERS
+            print(f"bench: memory of {clients} idle clients, {path.name}", file=sys.stderr)
+            memory[path.name] = measure.idle_client_kib(place.folder, path, clients)
+    return memory
+
+
 def main():
     threads = [int(number) for number in os.environ.get("BENCH_THREADS", "1 16").split()]
     scenarios = [(name, prepared, count) for count in threads for name, prepared in PROTOCOLS]
@@ -64,12 +77,14 @@ def main():
         measure.prepare(place.folder, paths[0])
         runs = ROUNDS * len(scenarios) * len(paths)
         seconds = max(RUN_SECONDS_MIN, total_seconds // runs)
+        # Before the load, so that no buffers left over from it can be taken for those of idle clients.
+        memory = measure_idle(place, paths)
         results = run_rounds(place, paths, scenarios, seconds)
     names = [path.name for path in paths]
-    print(report.table(names, scenarios, results))
-    if "Vitrail" not in names:
+    print(report.table(names, scenarios, results) + "\n\n" + report.memory_table(memory))
+    if report.OURS not in names:
         return
-    metrics = report.metrics(names, scenarios, results)
+    metrics = report.metrics(names, scenarios, results) + report.memory_metrics(memory)
     print(report.goals(metrics))
     output = pathlib.Path(os.environ["BENCH_OUTPUT"])
     report.write(output, metrics)

@@ -3,11 +3,16 @@
 import os
 import re
 import subprocess
+import time
 
 TABLE_ROWS = 10_000
 # Beyond the asked-for time sysbench needs this long at most to connect and to end.
 SLACK_SECONDS = 30
 PREPARE_SECONDS_MAX = 120
+# Connecting this many clients must not take longer.
+CONNECT_SECONDS_MAX = 30
+# What a connection needed only while it was opened has been given back by then.
+SETTLE_SECONDS = 2
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,3 +90,39 @@ def measure(folder, path, threads, prepared, seconds):
     ]
     cpu_us = ticks / TICKS_PER_SECOND * 1e6 / queries if path.pids else None
     return Sample(queries / lasted, percentile(histogram, 0.5), percentile(histogram, 0.99), cpu_us)
+
+
+def resident_kib(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/status") as status:
+            total += int(re.search(r"^VmRSS:\s+(\d+) kB", status.read(), re.M).group(1))
+    return total
+
+
+def established(port):
+    """Connections that somebody accepted on this port."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return sum(1 for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")
+
+
+def idle_client_kib(folder, path, clients):
+    """Memory of the middleman for one client that is connected and asks nothing."""
+    before = resident_kib(path.pids)
+    command = [
+        "sysbench", f"--config-file={options_file(folder, path)}", "oltp_point_select", f"--threads={clients}", "--rate=1",
+        f"--time={CONNECT_SECONDS_MAX + SLACK_SECONDS}", "--db-ps-mode=disable", "run",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + CONNECT_SECONDS_MAX
+        while established(path.port) < clients:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{clients} idle clients cannot be connected through {path.name}")
+            time.sleep(0.1)
+        time.sleep(SETTLE_SECONDS)
+        return (resident_kib(path.pids) - before) / clients
+    finally:
+        process.kill()
+        process.wait()

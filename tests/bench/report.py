@@ -20,6 +20,7 @@ GOALS = [
     ("cpu_us", 16, HAPROXY, 1.0),
     ("cpu_us", 16, SHARING, 0.6),
 ]
+IDLE_KIB_MAX = 8
 
 
 def label(scenario):
@@ -86,13 +87,36 @@ def metrics(names, scenarios, results):
     return found
 
 
+def memory_table(memory):
+    rows = [["memory per idle client", "KiB"]]
+    rows += [[f"  {name}", f"{kib:.1f}"] for name, kib in memory.items()]
+    return aligned(rows)
+
+
+def memory_metrics(memory):
+    return [
+        {
+            "metric": "memory per idle client",
+            "unit": "KiB",
+            "ours": round(memory[OURS], 2),
+            "peer": round(kib, 2),
+            "peer_name": name,
+            "ratio": round(memory[OURS] / kib, 3) if kib > 0 else None,
+            "goal": f"<= {IDLE_KIB_MAX} KiB",
+            "met": memory[OURS] <= IDLE_KIB_MAX,
+        }
+        for name, kib in memory.items()
+        if name == SHARING
+    ]
+
+
 def goals(found):
     rows = [["goal", "ours", "peer", "", "ratio", "goal", ""]]
     for metric in found:
         if metric["goal"] is not None:
             rows.append([
                 metric["metric"], f"{metric['ours']:.1f}", f"{metric['peer']:.1f}", metric["peer_name"],
-                f"{metric['ratio']:.2f}", metric["goal"], "met" if metric["met"] else "NOT MET",
+                "-" if metric["ratio"] is None else f"{metric['ratio']:.2f}", metric["goal"], "met" if metric["met"] else "NOT MET",
             ])
     return "\n" + aligned(rows)
 
