@@ -155,10 +155,14 @@ fn resolve(path: &Path, table: toml::Table, errors: &mut Vec<String>) -> Option<
     let router = root.section("router");
     let log = root.section("log");
     if tablet.is_some() != mysqld.is_some() {
-        root.mistake("[tablet] and [mysqld] belong together: give both, or neither for a router alone");
+        root.mistake(
+            "[tablet] and [mysqld] belong together: give both, or neither for a router alone",
+        );
     }
     if tablet.is_none() && router.is_none() {
-        root.mistake("there is neither [tablet] nor [router], so there is nothing to do: give at least one");
+        root.mistake(
+            "there is neither [tablet] nor [router], so there is nothing to do: give at least one",
+        );
     }
     root.finish(errors);
 
@@ -265,11 +269,15 @@ fn resolve_log(mut section: Section, errors: &mut Vec<String>) -> Option<LogConf
         None | Some("text") => Some(LogFormat::Text),
         Some("json") => Some(LogFormat::Json),
         Some(other) => {
-            section.mistake(&format!("format: '{other}' is neither \"text\" nor \"json\""));
+            section.mistake(&format!(
+                "format: '{other}' is neither \"text\" nor \"json\""
+            ));
             None
         }
     };
-    let filter = section.optional("filter").unwrap_or_else(|| "info".to_owned());
+    let filter = section
+        .optional("filter")
+        .unwrap_or_else(|| "info".to_owned());
     if let Err(error) = filter.parse::<tracing_subscriber::filter::EnvFilter>() {
         section.mistake(&format!("filter: '{filter}' is not a filter: {error}"));
     }

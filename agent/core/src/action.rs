@@ -109,13 +109,13 @@ impl Action {
     /// How long the shell lets it run. Fencing is short because somebody waits for it; copies are long because data is.
     pub fn limit_ms(&self) -> u64 {
         match self {
-            Action::CutSessions | Action::CloseServer => 300,
+            Action::CutSessions => 300,
             // 300 ms for the statement, and the wait for its certain end after a kill.
-            Action::CloseForDemotion => 2_000,
+            Action::CloseServer | Action::CloseForDemotion => 4_000,
             // Two times rpl_stop_replica_timeout = 2 s.
             Action::StopIoThread => 5_000,
             Action::KillMysqld => 10_000,
-            Action::InitialiseDataDirectory => 120_000,
+            Action::InitialiseDataDirectory => 900_000,
             Action::CutTail { .. } => 300_000,
             Action::Clone { .. } => 6 * 3_600_000,
             _ => 5_000,

@@ -1,0 +1,291 @@
+//! Builds the parts of an agent, starts them in order, and stops them in the reverse order. mysqld is left running.
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use prometheus_client::registry::Registry;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use vt_proto::{
+    routing::RoutingSnapshot,
+    topology::{Endpoint, Tablet},
+};
+
+use crate::{
+    config::{Config, TlsFiles},
+    http::{self, Pages},
+    metrics::SupervisorMetrics,
+    mysqld::APP_USER,
+    router::{self, Router, RouterHandle, topology::Topology, users},
+    state_file::StateFile,
+    supervisor::{Handle, Supervisor, host::Host},
+    uplink::{
+        report::Uplink,
+        routing::{Publish, RoutingWatch, load},
+    },
+};
+
+/// The lock's name in the agent's data directory.
+const LOCK_FILE: &str = "agent.lock";
+/// How long sessions may go on after SIGTERM; below the time limits of service managers.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// How long the other parts may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs an agent until SIGTERM or SIGINT.
+pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
+    prepare_directory(&config.data_dir)?;
+    let _lock = take_lock(&config.data_dir)?;
+    let listener = http::bind(config.http_listen).await?;
+    let cancel = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let mut registry = Registry::default();
+    let (cluster_id, known_cluster) = watch::channel(String::new());
+    let (connected, coordinator) = watch::channel(false);
+
+    let supervised = start_supervisor(&config, &config_path, &mut registry, &cancel, &mut tasks)
+        .await
+        .context("the tablet cannot be supervised")?;
+    let topology = Topology::default();
+    if let Some(kept) = load(&config.data_dir) {
+        tracing::info!(revision = %kept.version.revision, "serving from the kept routing snapshot until a coordinator answers");
+        cluster_id.send_replace(kept.cluster_id.clone());
+        topology.publish(kept);
+    }
+    let router =
+        start_router(&config, &topology, &mut registry).context("the router cannot be started")?;
+    let start = rand::random_range(0..config.coordinators.len());
+    if let Some((handle, arrivals, known)) = &supervised {
+        if !known.is_empty() {
+            cluster_id.send_replace(known.clone());
+        }
+        let uplink = Uplink {
+            coordinators: config.coordinators.clone(),
+            start,
+            reports: handle.reports.clone(),
+            arrivals: arrivals.clone(),
+            cluster_id: known_cluster,
+            connected: connected.clone(),
+        };
+        tasks.spawn(uplink.run(cancel.clone()));
+    }
+    if let Some(section) = &config.router {
+        let routing = RoutingWatch {
+            coordinators: config.coordinators.clone(),
+            start,
+            data_dir: config.data_dir.clone(),
+            router: section.listen.to_string(),
+            cluster_id,
+            publish: Holder(topology.clone()),
+            connected,
+        };
+        tasks.spawn(routing.run(cancel.clone()));
+    }
+    let (started, is_started) = watch::channel(false);
+    let shown = config.router.is_some().then(|| topology.clone());
+    let pages = Pages {
+        registry,
+        reports: supervised
+            .as_ref()
+            .map(|(handle, ..)| handle.reports.clone()),
+        coordinator,
+        routing: Box::new(move || shown.as_ref().map(Topology::load)),
+        started: is_started,
+    };
+    tasks.spawn(http::serve(listener, pages, cancel.clone()));
+    started.send_replace(true);
+    // Fails only where there is no service manager to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!("the agent is up");
+    wait_for_signal().await?;
+    stop(router, cancel, tasks).await;
+    Ok(())
+}
+
+/// The router's topology as the watch sees it.
+struct Holder(Topology);
+
+impl Publish for Holder {
+    fn publish(&self, snapshot: RoutingSnapshot) {
+        self.0.publish(snapshot);
+    }
+}
+
+type Supervised = (
+    Handle,
+    watch::Sender<Option<crate::uplink::desired::Arrival>>,
+    String,
+);
+
+async fn start_supervisor(
+    config: &Config,
+    config_path: &Path,
+    registry: &mut Registry,
+    cancel: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Option<Supervised>> {
+    let Some((tablet, mysqld)) = &config.tablet else {
+        return Ok(None);
+    };
+    let state = StateFile::open(&config.data_dir)?;
+    let host = Host::open(
+        config,
+        tablet,
+        mysqld,
+        guard_program(config_path)?,
+        cancel.clone(),
+    )
+    .await?;
+    let metrics = SupervisorMetrics::default();
+    metrics.register(registry);
+    let record = Tablet {
+        alias: tablet.alias.clone(),
+        kind: tablet.kind,
+        replica_set: tablet.replica_set.clone(),
+        mysql: Endpoint {
+            host: tablet.host.clone(),
+            port: mysqld.port,
+        },
+        router: config.router.as_ref().map(|router| Endpoint {
+            host: tablet.host.clone(),
+            port: router.listen.port(),
+        }),
+    };
+    let known = state.state().cluster_id.clone().unwrap_or_default();
+    let (arrivals, arrived) = watch::channel(None);
+    let (supervisor, handle) = Supervisor::new(record, host, state, arrived, metrics);
+    tasks.spawn(supervisor.run(cancel.clone()));
+    Ok(Some((handle, arrivals, known)))
+}
+
+/// Under a service manager that wants to be told of readiness the guard is a unit of its own; elsewhere it is started from here.
+fn guard_program(config_path: &Path) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    if env::var_os("NOTIFY_SOCKET").is_some() {
+        return Ok(None);
+    }
+    let program = env::current_exe().context("the path of this program is not known")?;
+    let config = fs::canonicalize(config_path)
+        .with_context(|| format!("{} has gone", config_path.display()))?;
+    Ok(Some((program, config)))
+}
+
+fn start_router(
+    config: &Config,
+    topology: &Topology,
+    registry: &mut Registry,
+) -> anyhow::Result<Option<RouterHandle>> {
+    let Some(section) = &config.router else {
+        return Ok(None);
+    };
+    let backend = router::Credentials {
+        user: APP_USER.to_owned(),
+        password: config.credentials.app.expose().to_owned(),
+    };
+    let users = users::load(&section.users_file)?;
+    let mut routing = router::Config::new(section.listen, users, backend);
+    routing.tls = section.tls.as_ref().map(load_tls).transpose()?;
+    let started = Router::start(routing, topology.clone(), registry);
+    let handle = started.map_err(|error| {
+        anyhow::anyhow!(
+            "[router] listen: {} cannot be taken: {error}; name another address",
+            section.listen
+        )
+    })?;
+    tracing::info!(listen = %handle.local_address(), "the router listens");
+    Ok(Some(handle))
+}
+
+fn load_tls(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .with_context(|| {
+            format!(
+                "tls_certificate: {} cannot be used",
+                files.certificate.display()
+            )
+        })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("tls_key: {} cannot be used", files.key.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("TLS cannot be configured")?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .context("tls_certificate and tls_key do not fit each other")?;
+    Ok(Arc::new(config))
+}
+
+/// Creates the data directory for its owner alone.
+fn prepare_directory(data_dir: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(data_dir)
+        .with_context(|| format!("data_dir: {} cannot be created", data_dir.display()))
+}
+
+/// One agent per directory. The kernel drops the lock with the process, however it ends.
+fn take_lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("{} cannot be opened", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another agent works in {}: stop it first, or give this one a data_dir of its own",
+            data_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Sessions first, while the tablet is still supervised; then the rest.
+async fn stop(router: Option<RouterHandle>, cancel: CancellationToken, mut tasks: JoinSet<()>) {
+    tracing::info!("stopping; mysqld goes on");
+    // Fails only where there is no service manager to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if let Some(router) = router {
+        router.drain(DRAIN_LIMIT).await;
+    }
+    cancel.cancel();
+    let ended = timeout(STOP_LIMIT, async {
+        while tasks.join_next().await.is_some() {}
+    });
+    if ended.await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+}

@@ -1,0 +1,22 @@
+//! Structured logs on standard output: text for people, JSON for machines. Secrets have a type that never prints them.
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts logging for the whole process; once.
+pub fn start(config: &LogConfig) -> anyhow::Result<()> {
+    let filter: EnvFilter = config
+        .filter
+        .parse()
+        .context("the log filter cannot be read")?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false);
+    let started = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
+}

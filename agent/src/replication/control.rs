@@ -1,0 +1,97 @@
+//! The replication channel and its threads. `relay_log_recovery` is off and must be: what is acknowledged and not yet applied
+//! stands in the relay log alone, and a full CHANGE throws that away.
+
+use std::time::Duration;
+
+use vt_proto::topology::Endpoint;
+
+use super::quoted;
+use crate::mysqld::{
+    REPLICATION_USER,
+    admin_conn::{AdminConn, AdminError},
+};
+
+/// `rpl_stop_replica_timeout` is 2 s; a little more for the answer.
+const STOP_LIMIT: Duration = Duration::from_millis(2_400);
+const START_LIMIT: Duration = Duration::from_secs(5);
+/// So often is the source's silence seen: a heartbeat each 0.2 s on an idle stream.
+const HEARTBEAT_PERIOD_S: &str = "0.2";
+/// Tries one a second, for years: giving up would leave nobody to start it again.
+const RETRY_COUNT: u32 = 100_000_000;
+
+/// STOP REPLICA IO_THREAD, whatever state it shows. Where it does not return in time, its connection is cut and it is stopped
+/// again. Success means that STOP has returned.
+pub async fn stop_io_thread(conn: &mut AdminConn, spare: &mut AdminConn) -> Result<(), AdminError> {
+    match conn
+        .execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT)
+        .await
+    {
+        Ok(()) => Ok(()),
+        Err(first) => {
+            tracing::warn!(%first, "the IO thread does not stop; its connection is cut");
+            cut_io_connection(spare).await?;
+            spare
+                .execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT)
+                .await
+        }
+    }
+}
+
+async fn cut_io_connection(conn: &mut AdminConn) -> Result<(), AdminError> {
+    let query = "SELECT processlist_id FROM performance_schema.threads \
+                 WHERE name = 'thread/sql/replica_io' AND processlist_id IS NOT NULL";
+    let ids: Vec<u64> = conn.rows(query).await?;
+    for id in ids {
+        conn.execute(&format!("KILL {id}")).await?;
+    }
+    Ok(())
+}
+
+/// Starts the IO thread alone.
+pub async fn start_io_thread(conn: &mut AdminConn) -> Result<(), AdminError> {
+    conn.execute_within("START REPLICA IO_THREAD", START_LIMIT)
+        .await
+}
+
+/// Starts the applier alone.
+pub async fn start_sql_thread(conn: &mut AdminConn) -> Result<(), AdminError> {
+    conn.execute_within("START REPLICA SQL_THREAD", START_LIMIT)
+        .await
+}
+
+/// Stops both threads and forgets the channel, with its relay log: only after everything in it is applied.
+pub async fn reset(conn: &mut AdminConn) -> Result<(), AdminError> {
+    conn.execute_within("STOP REPLICA", STOP_LIMIT).await?;
+    conn.execute_within("RESET REPLICA ALL", START_LIMIT).await
+}
+
+/// Configures a channel where there is none.
+pub async fn configure(
+    conn: &mut AdminConn,
+    source: &Endpoint,
+    password: &str,
+) -> Result<(), AdminError> {
+    // TLS without verification where the source has its automatic certificate; the public key serves where it has none.
+    let statement = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, SOURCE_USER = '{REPLICATION_USER}', \
+         SOURCE_PASSWORD = '{}', SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, GET_SOURCE_PUBLIC_KEY = 1, \
+         SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = {RETRY_COUNT}, SOURCE_HEARTBEAT_PERIOD = {HEARTBEAT_PERIOD_S}",
+        quoted(&source.host),
+        source.port,
+        quoted(password)
+    );
+    conn.execute_secret("CHANGE REPLICATION SOURCE", &statement, START_LIMIT)
+        .await
+}
+
+/// Another source on the same channel, with the IO thread stopped and the SQL thread running: keeps the relay log.
+/// The heartbeat is named again, since each CHANGE sets it back to half of `replica_net_timeout`.
+pub async fn repoint(conn: &mut AdminConn, source: &Endpoint) -> Result<(), AdminError> {
+    let statement = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, \
+         SOURCE_HEARTBEAT_PERIOD = {HEARTBEAT_PERIOD_S}",
+        quoted(&source.host),
+        source.port
+    );
+    conn.execute_within(&statement, START_LIMIT).await
+}

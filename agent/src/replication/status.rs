@@ -1,0 +1,347 @@
+//! Reads what mysqld says of itself. The order of the queries is part of the meaning: flags and thread states first, GTID sets
+//! last, so that what is said of a closed server or a stopped thread is final.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mysql_async::Row;
+use vt_agent_core::{Channel, SchemaChangeState, Server};
+use vt_proto::{gtid::GtidSet, report::ThreadState, topology::Endpoint};
+
+use super::quoted;
+use crate::mysqld::{
+    APP_USER, INTERNAL_SCHEMA,
+    admin_conn::{AdminConn, AdminError},
+};
+
+/// A table or schema that is not there yet.
+const NO_SUCH_TABLE: [u16; 2] = [1146, 1049];
+/// The received stream ends at most so long ago: the source had nothing more.
+const CAUGHT_UP_MS: u64 = 1_000;
+
+/// What is looked at besides replication; each costs a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub app_transactions: bool,
+    /// Schemas that should exist, and the schema changes that were recorded.
+    pub schemas: Option<Vec<String>>,
+}
+
+/// Why mysqld's answer is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("mysqld's answer is not understood: {0}")]
+    Answer(String),
+}
+
+impl StatusError {
+    fn answer(what: impl Into<String>) -> Self {
+        Self::Answer(what.into())
+    }
+}
+
+const FLAGS: &str = "SELECT @@global.server_uuid, @@global.read_only, @@global.super_read_only, @@global.offline_mode, \
+     @@global.rpl_semi_sync_source_enabled, @@global.rpl_semi_sync_source_wait_for_replica_count, \
+     @@global.rpl_semi_sync_replica_enabled, \
+     (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_wait_sessions'), \
+     (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_replica_status')";
+
+type Flags = (String, bool, bool, bool, bool, u32, bool, String, String);
+
+/// Ages in microseconds: of the last heartbeat, of the last event, of the stream behind the source's commits, and how long
+/// the oldest transaction that is being applied was committed ago. The zero time of MySQL means never.
+const AGES: &str = "SELECT \
+     (SELECT TIMESTAMPDIFF(MICROSECOND, NULLIF(last_heartbeat_timestamp, 0), NOW(6)) \
+        FROM performance_schema.replication_connection_status WHERE channel_name = ''), \
+     (SELECT TIMESTAMPDIFF(MICROSECOND, NULLIF(GREATEST(last_queued_transaction_end_queue_timestamp, \
+        queueing_transaction_start_queue_timestamp), 0), NOW(6)) \
+        FROM performance_schema.replication_connection_status WHERE channel_name = ''), \
+     (SELECT TIMESTAMPDIFF(MICROSECOND, NULLIF(last_queued_transaction_original_commit_timestamp, 0), \
+        last_queued_transaction_end_queue_timestamp) \
+        FROM performance_schema.replication_connection_status WHERE channel_name = ''), \
+     (SELECT MAX(TIMESTAMPDIFF(MICROSECOND, NULLIF(applying_transaction_original_commit_timestamp, 0), NOW(6))) \
+        FROM performance_schema.replication_applier_status_by_worker WHERE channel_name = '')";
+
+type Ages = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+/// Observes the server. `io_age_ms` is how long ago the IO thread was started, if that is known.
+pub async fn observe(
+    conn: &mut AdminConn,
+    interest: &Interest,
+    io_age_ms: Option<u64>,
+) -> Result<Server, StatusError> {
+    let flags: Vec<Flags> = conn.rows(FLAGS).await?;
+    let flags = flags
+        .into_iter()
+        .next()
+        .ok_or_else(|| StatusError::answer("no row of settings"))?;
+    let row = conn.row("SHOW REPLICA STATUS").await?;
+    let mut channel = match &row {
+        Some(row) => Some(read_channel(row)?),
+        None => None,
+    };
+    let app_transactions = match interest.app_transactions {
+        true => count_app_transactions(conn).await?,
+        false => 0,
+    };
+    let executed: Vec<String> = conn.rows("SELECT @@global.gtid_executed").await?;
+    let executed = gtid_set(executed.first().map_or("", String::as_str))?;
+    let retrieved = match &row {
+        Some(row) => gtid_set(&text(row, "Retrieved_Gtid_Set").unwrap_or_default())?,
+        None => GtidSet::new(),
+    };
+    let received = executed.union(&retrieved);
+    if let Some(channel) = &mut channel {
+        let ages: Vec<Ages> = conn.rows(AGES).await?;
+        let ages = ages.into_iter().next().unwrap_or_default();
+        judge_ages(channel, ages, received == executed, io_age_ms);
+    }
+    let (schemas, schema_changes) = match &interest.schemas {
+        Some(wanted) => (
+            read_schemas(conn, wanted).await?,
+            read_schema_changes(conn).await?,
+        ),
+        None => (BTreeSet::new(), BTreeMap::new()),
+    };
+    let number = |text: &str| text.parse().unwrap_or(0);
+    Ok(Server {
+        server_uuid: flags.0,
+        read_only: flags.1,
+        super_read_only: flags.2,
+        offline_mode: flags.3,
+        source_semi_sync: flags.4,
+        wait_for_replica_count: flags.5,
+        wait_sessions: number(&flags.7),
+        replica_semi_sync: flags.6,
+        replica_acknowledges: flags.8 == "ON",
+        channel,
+        executed,
+        received,
+        app_transactions,
+        schemas,
+        schema_changes,
+    })
+}
+
+fn gtid_set(text: &str) -> Result<GtidSet, StatusError> {
+    text.parse()
+        .map_err(|error| StatusError::answer(format!("GTID set: {error}")))
+}
+
+fn text(row: &Row, column: &str) -> Option<String> {
+    match row.get_opt::<Option<String>, &str>(column)? {
+        Ok(text) => text,
+        Err(_) => None,
+    }
+}
+
+fn read_channel(row: &Row) -> Result<Channel, StatusError> {
+    let need = |column: &str| {
+        text(row, column)
+            .ok_or_else(|| StatusError::answer(format!("SHOW REPLICA STATUS lacks {column}")))
+    };
+    let port = need("Source_Port")?;
+    let source = Endpoint {
+        host: need("Source_Host")?,
+        port: port
+            .parse()
+            .map_err(|_| StatusError::answer(format!("'{port}' is not a port")))?,
+    };
+    let error = |code: &str, words: &str| {
+        let code: u32 = text(row, code)?.parse().ok()?;
+        (code != 0).then(|| (code, text(row, words).unwrap_or_default()))
+    };
+    Ok(Channel {
+        source,
+        io: thread_state(&need("Replica_IO_Running")?),
+        sql: thread_state(&need("Replica_SQL_Running")?),
+        io_error: error("Last_IO_Errno", "Last_IO_Error"),
+        sql_error: error("Last_SQL_Errno", "Last_SQL_Error"),
+        caught_up: false,
+        heartbeat_age_ms: None,
+        lag_ms: None,
+    })
+}
+
+fn thread_state(text: &str) -> ThreadState {
+    match text {
+        "No" => ThreadState::Off,
+        "Yes" => ThreadState::On,
+        _ => ThreadState::Connecting,
+    }
+}
+
+/// Turns ages into what they mean.
+fn judge_ages(channel: &mut Channel, ages: Ages, all_applied: bool, io_age_ms: Option<u64>) {
+    let ms = |age: Option<i64>| age.map(|age_us| u64::try_from(age_us / 1_000).unwrap_or(0));
+    let (heartbeat, event, stream, applying) = (ms(ages.0), ms(ages.1), ms(ages.2), ms(ages.3));
+    channel.heartbeat_age_ms = match (heartbeat, event) {
+        (Some(heartbeat), Some(event)) => Some(heartbeat.min(event)),
+        (one, other) => one.or(other),
+    };
+    // A heartbeat is sent when there is nothing to send; under load there is none, and the stream's own delay must do.
+    let since_start = |age: Option<u64>| {
+        age.is_some_and(|age_ms| io_age_ms.is_none_or(|io_age_ms| age_ms < io_age_ms))
+    };
+    channel.caught_up = channel.io == ThreadState::On
+        && (since_start(heartbeat)
+            || (since_start(event) && stream.is_some_and(|age_ms| age_ms < CAUGHT_UP_MS)));
+    channel.lag_ms = match (channel.io, all_applied, applying) {
+        (ThreadState::On, true, _) => Some(0),
+        (_, false, Some(age_ms)) => Some(age_ms),
+        _ => None,
+    };
+}
+
+async fn count_app_transactions(conn: &mut AdminConn) -> Result<u32, StatusError> {
+    let query = format!(
+        "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN performance_schema.threads \
+         ON processlist_id = trx_mysql_thread_id WHERE processlist_user = '{APP_USER}'"
+    );
+    let rows: Vec<u32> = conn.rows(&query).await?;
+    Ok(rows.first().copied().unwrap_or(0))
+}
+
+async fn read_schemas(
+    conn: &mut AdminConn,
+    wanted: &[String],
+) -> Result<BTreeSet<String>, StatusError> {
+    if wanted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let names: Vec<String> = wanted
+        .iter()
+        .map(|name| format!("'{}'", quoted(name)))
+        .collect();
+    let query = format!(
+        "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ({})",
+        names.join(", ")
+    );
+    let found: Vec<String> = conn.rows(&query).await?;
+    Ok(found.into_iter().collect())
+}
+
+async fn read_schema_changes(
+    conn: &mut AdminConn,
+) -> Result<BTreeMap<(u64, String), SchemaChangeState>, StatusError> {
+    let query = format!(
+        "SELECT id, schema_name, state, COALESCE(error, '') FROM `{INTERNAL_SCHEMA}`.schema_changes"
+    );
+    let rows: Vec<(u64, String, String, String)> = match conn.rows(&query).await {
+        Err(error)
+            if error
+                .code()
+                .is_some_and(|code| NO_SUCH_TABLE.contains(&code)) =>
+        {
+            Vec::new()
+        }
+        other => other?,
+    };
+    let state = |state: &str, error: String| match state {
+        "done" => SchemaChangeState::Done,
+        "failed" => SchemaChangeState::Failed { error },
+        _ => SchemaChangeState::Started,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(id, schema, word, error)| ((id, schema), state(&word, error)))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(io: ThreadState) -> Channel {
+        Channel {
+            source: Endpoint {
+                host: "h".into(),
+                port: 1,
+            },
+            io,
+            sql: ThreadState::On,
+            io_error: None,
+            sql_error: None,
+            caught_up: false,
+            heartbeat_age_ms: None,
+            lag_ms: None,
+        }
+    }
+
+    #[test]
+    fn ages_are_judged() {
+        use ThreadState::{Connecting, On};
+        let ms = |ms: i64| Some(ms * 1_000);
+        for (name, io, ages, applied, io_age, caught_up, age, lag) in [
+            (
+                "quiet",
+                On,
+                (ms(80), ms(9_000), ms(2), None),
+                true,
+                Some(500),
+                true,
+                Some(80),
+                Some(0),
+            ),
+            (
+                "busy",
+                On,
+                (ms(9_000), ms(3), ms(4), ms(7)),
+                false,
+                Some(500),
+                true,
+                Some(3),
+                Some(7),
+            ),
+            (
+                "far behind",
+                On,
+                (None, ms(3), ms(60_000), ms(70_000)),
+                false,
+                Some(500),
+                false,
+                Some(3),
+                Some(70_000),
+            ),
+            (
+                "old heartbeat",
+                On,
+                (ms(900), None, None, None),
+                true,
+                Some(500),
+                false,
+                Some(900),
+                Some(0),
+            ),
+            (
+                "connecting",
+                Connecting,
+                (ms(80), None, None, None),
+                true,
+                None,
+                false,
+                Some(80),
+                None,
+            ),
+            (
+                "never",
+                On,
+                (None, None, None, None),
+                true,
+                None,
+                false,
+                None,
+                Some(0),
+            ),
+        ] {
+            let mut channel = channel(io);
+            judge_ages(&mut channel, ages, applied, io_age);
+            assert_eq!(
+                (channel.caught_up, channel.heartbeat_age_ms, channel.lag_ms),
+                (caught_up, age, lag),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The owner of this host's mysqld: observes, asks the core for the next safe action, carries it out, reports.
+//!
+//! One loop, one action at a time, each with a time limit. It decides nothing itself, and its end leaves mysqld as it is.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use vt_agent_core::{
+    Action, Memory, Observed, Process, Record, Step, Work, accept, converge, report,
+};
+use vt_proto::{
+    desired::{Desired, Goal},
+    report::Report,
+    topology::Tablet,
+};
+
+use crate::{
+    metrics::SupervisorMetrics, replication::status::Interest, state_file::StateFile,
+    uplink::desired::Arrival,
+};
+
+use self::host::Host;
+
+pub mod host;
+
+mod actions;
+mod admin_pool;
+mod disk;
+mod work;
+
+/// Between two observations while nothing happens.
+const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
+/// Between two observations while something is under way: others wait for what is seen here.
+const OBSERVE_PERIOD_HOT: Duration = Duration::from_millis(10);
+/// How long after a change of the desired state, or of mysqld's process, observation stays quick.
+const HOT: Duration = Duration::from_secs(3);
+/// After an action failed and nothing else is due.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+/// Ends of work that wait to be noted: one runs at a time.
+const WORK_ENDS_MAX: usize = 4;
+
+/// A report on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub report: Report,
+    /// Somebody waits for every detail of it.
+    pub hot: bool,
+}
+
+/// What others see of the supervisor.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
+}
+
+/// The loop's own things.
+pub struct Supervisor {
+    tablet: Tablet,
+    host: Host,
+    state: StateFile,
+    memory: Memory,
+    desired: Option<Desired>,
+    arrivals: watch::Receiver<Option<Arrival>>,
+    reports: watch::Sender<Option<Arc<Outgoing>>>,
+    work_ends: (
+        mpsc::Sender<(Work, Result<(), String>)>,
+        mpsc::Receiver<(Work, Result<(), String>)>,
+    ),
+    work: Option<JoinHandle<()>>,
+    started: Instant,
+    hot_until: Instant,
+    /// The last refusal and the last blocking that were logged, so that each is logged once.
+    logged: (Option<String>, Option<String>),
+    metrics: SupervisorMetrics,
+}
+
+impl Supervisor {
+    /// Puts the parts together; `arrivals` are the desired states as they come in.
+    pub fn new(
+        tablet: Tablet,
+        host: Host,
+        state: StateFile,
+        arrivals: watch::Receiver<Option<Arrival>>,
+        metrics: SupervisorMetrics,
+    ) -> (Self, Handle) {
+        let (reports, receiver) = watch::channel(None);
+        let now = Instant::now();
+        let supervisor = Self {
+            tablet,
+            host,
+            state,
+            memory: Memory::default(),
+            desired: None,
+            arrivals,
+            reports,
+            work_ends: mpsc::channel(WORK_ENDS_MAX),
+            work: None,
+            started: now,
+            hot_until: now + HOT,
+            logged: (None, None),
+            metrics,
+        };
+        (supervisor, Handle { reports: receiver })
+    }
+
+    /// Works until cancelled. mysqld goes on.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                () = self.round() => {}
+            }
+        }
+        self.stop_work();
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Observe, decide, act or wait.
+    async fn round(&mut self) {
+        self.take_arrival().await;
+        self.take_work_ends();
+        let interest = self.interest();
+        let io_age_ms = self
+            .memory
+            .io_started_ms
+            .map(|at_ms| self.now_ms().saturating_sub(at_ms));
+        let observed = self.host.observe(&interest, io_age_ms).await;
+        let now_ms = self.now_ms();
+        self.memory.look(&observed, now_ms);
+        let step = converge(
+            &observed,
+            self.state.state(),
+            &self.memory,
+            self.desired.as_ref(),
+            now_ms,
+        );
+        self.publish(&observed, &step);
+        match step.action {
+            Some(action) => self.act(action, observed).await,
+            None => self.wait().await,
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        match self.desired.as_ref().map(|desired| &desired.goal) {
+            Some(Goal::Demote { .. }) => Interest {
+                app_transactions: true,
+                schemas: None,
+            },
+            Some(Goal::Primary { schemas, .. }) => Interest {
+                app_transactions: false,
+                schemas: Some(schemas.clone()),
+            },
+            _ => Interest::default(),
+        }
+    }
+
+    /// Looks at the newest desired state; an older or foreign one is refused and said so.
+    async fn take_arrival(&mut self) {
+        if !self.arrivals.has_changed().unwrap_or(false) {
+            return;
+        }
+        let Some(arrival) = self.arrivals.borrow_and_update().clone() else {
+            return;
+        };
+        let verdict = accept(
+            self.state.state(),
+            &self.tablet.alias,
+            &arrival.cluster_id,
+            &arrival.desired,
+        );
+        match verdict {
+            Ok(None) => {}
+            Ok(Some(joined)) => {
+                if let Err(error) = self.state.persist(&joined).await {
+                    tracing::error!(%error, "the cluster cannot be joined");
+                    return;
+                }
+                tracing::info!(cluster = %arrival.cluster_id, "joined the cluster");
+            }
+            Err(refusal) => {
+                self.log_refusal(refusal.to_string());
+                return;
+            }
+        }
+        self.follow(arrival.desired);
+    }
+
+    fn follow(&mut self, desired: Desired) {
+        let is_new = self
+            .desired
+            .as_ref()
+            .is_none_or(|before| *before != desired);
+        if is_new {
+            tracing::info!(
+                generation = %desired.generation,
+                epoch = %desired.epoch,
+                goal = goal_name(&desired.goal),
+                "a new desired state"
+            );
+            self.hot_until = Instant::now() + HOT;
+        }
+        let epoch_changes = self
+            .desired
+            .as_ref()
+            .is_some_and(|before| before.epoch != desired.epoch);
+        if epoch_changes {
+            self.stop_work();
+        }
+        let now_ms = self.now_ms();
+        self.memory.follow(&desired, now_ms);
+        self.desired = Some(desired);
+    }
+
+    fn log_refusal(&mut self, text: String) {
+        if self.logged.0.as_ref() != Some(&text) {
+            tracing::warn!(reason = %text, "a desired state is refused");
+            self.logged.0 = Some(text);
+        }
+    }
+
+    fn publish(&mut self, observed: &Observed, step: &Step) {
+        if self.logged.1 != step.blocked {
+            match &step.blocked {
+                Some(why) => tracing::info!(%why, "waiting"),
+                None => tracing::info!("no longer waiting"),
+            }
+            self.logged.1.clone_from(&step.blocked);
+        }
+        let report = report(
+            &self.tablet,
+            observed,
+            self.state.state(),
+            &self.memory,
+            self.desired.as_ref(),
+            step,
+        );
+        self.metrics.observe(&report);
+        let hot = Instant::now() < self.hot_until;
+        self.reports
+            .send_replace(Some(Arc::new(Outgoing { report, hot })));
+    }
+
+    /// Carries out one action within its limit. A newer epoch interrupts what may be interrupted; reports go on.
+    async fn act(&mut self, action: Action, observed: Observed) {
+        let promised = self.state.state().promised;
+        let started = Instant::now();
+        tracing::info!(action = action.name(), detail = %detail(&action), "begin");
+        let outcome = match &action {
+            Action::Persist(record) => self.persist(record).await,
+            Action::StartWork(work) => {
+                self.start_work(work.clone());
+                Ok(())
+            }
+            other => self.perform(other, &observed).await,
+        };
+        let took_ms = started.elapsed().as_millis();
+        match &outcome {
+            Ok(()) => tracing::info!(action = action.name(), took_ms, "done"),
+            Err(error) => tracing::warn!(action = action.name(), took_ms, %error, "failed"),
+        }
+        self.metrics.acted(&action, outcome.is_ok());
+        let failed = outcome.is_err();
+        let now_ms = self.now_ms();
+        self.memory
+            .note(&action, outcome, promised, observed.incarnation, now_ms);
+        if !failed
+            && let Some(record) = action.on_success()
+            && let Err(error) = self.persist(&record).await
+        {
+            tracing::error!(%error, "what was done could not be recorded; it is done again");
+        }
+        if failed {
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+
+    async fn persist(&mut self, record: &Record) -> Result<(), String> {
+        self.state
+            .persist(record)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn perform(&mut self, action: &Action, observed: &Observed) -> Result<(), String> {
+        let limit = Duration::from_millis(action.limit_ms());
+        let interruptible = actions::is_interruptible(action);
+        let mut guard = self.host.guard_events();
+        let mut arrivals = self.arrivals.clone();
+        let epoch = self.desired.as_ref().map(|desired| desired.epoch);
+        let mut last = observed.clone();
+        let reporter = Reporter {
+            tablet: &self.tablet,
+            state: &self.state,
+            memory: &self.memory,
+            desired: self.desired.as_ref(),
+            reports: &self.reports,
+        };
+        let acting = timeout(limit, actions::carry_out(&mut self.host, action));
+        tokio::pin!(acting);
+        loop {
+            tokio::select! {
+                outcome = &mut acting => {
+                    return outcome.unwrap_or_else(|_| {
+                        Err(format!("it took longer than {} ms", limit.as_millis()))
+                    });
+                }
+                Ok(()) = guard.changed() => {
+                    let status = guard.borrow_and_update().clone();
+                    if let Some(status) = status {
+                        host::note_process(&mut last, &status);
+                        reporter.publish(&last, action);
+                    }
+                }
+                Ok(()) = arrivals.changed() => {
+                    let newest = arrivals.borrow_and_update();
+                    let newer = newest.as_ref().is_some_and(|arrival| Some(arrival.desired.epoch) > epoch);
+                    if newer && interruptible {
+                        return Err("given up for the desired state of a newer epoch".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until there is something to look at.
+    async fn wait(&mut self) {
+        let hot = Instant::now() < self.hot_until || !self.host.is_answering();
+        let period = if hot {
+            OBSERVE_PERIOD_HOT
+        } else {
+            OBSERVE_PERIOD
+        };
+        let mut guard = self.host.guard_events();
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            Ok(()) = guard.changed() => { self.hot_until = Instant::now() + HOT; }
+            Ok(()) = self.arrivals.changed() => { self.arrivals.mark_changed(); }
+            Some((work, outcome)) = self.work_ends.1.recv() => self.note_work(&work, outcome),
+        }
+    }
+
+    fn start_work(&mut self, work: Work) {
+        self.stop_work();
+        let ends = self.work_ends.0.clone();
+        let doing = self.host.work(work.clone(), self.tablet.alias.clone());
+        self.work = Some(tokio::spawn(async move {
+            let outcome = doing.await;
+            // The receiver lives as long as the supervisor.
+            let _ = ends.send((work, outcome)).await;
+        }));
+    }
+
+    fn stop_work(&mut self) {
+        if let Some(task) = self.work.take() {
+            task.abort();
+        }
+        self.memory.work = None;
+    }
+
+    fn take_work_ends(&mut self) {
+        while let Ok((work, outcome)) = self.work_ends.1.try_recv() {
+            self.note_work(&work, outcome);
+        }
+    }
+
+    fn note_work(&mut self, work: &Work, outcome: Result<(), String>) {
+        match &outcome {
+            Ok(()) => tracing::info!(work = ?work_name(work), "work is done"),
+            Err(error) => tracing::warn!(work = ?work_name(work), %error, "work failed"),
+        }
+        let now_ms = self.now_ms();
+        self.memory.work_ended(work, outcome, now_ms);
+        self.work = None;
+    }
+}
+
+/// Reports while an action runs: the process may end under it.
+struct Reporter<'a> {
+    tablet: &'a Tablet,
+    state: &'a StateFile,
+    memory: &'a Memory,
+    desired: Option<&'a Desired>,
+    reports: &'a watch::Sender<Option<Arc<Outgoing>>>,
+}
+
+impl Reporter<'_> {
+    fn publish(&self, observed: &Observed, action: &Action) {
+        let step = Step {
+            action: Some(action.clone()),
+            blocked: None,
+        };
+        let report = report(
+            self.tablet,
+            observed,
+            self.state.state(),
+            self.memory,
+            self.desired,
+            &step,
+        );
+        self.reports
+            .send_replace(Some(Arc::new(Outgoing { report, hot: true })));
+    }
+}
+
+fn goal_name(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Standby => "standby",
+        Goal::Primary { .. } => "primary",
+        Goal::Demote { .. } => "demote",
+        Goal::Revoke => "revoke",
+        Goal::Fence => "fence",
+        Goal::Replica { .. } => "replica",
+    }
+}
+
+fn work_name(work: &Work) -> String {
+    match work {
+        Work::TermRow { epoch, .. } => format!("first row of epoch {epoch}"),
+        Work::CreateSchema { name } => format!("schema {name}"),
+        Work::SchemaChange(task) => format!("schema change {} of {}", task.id, task.schema),
+    }
+}
+
+/// What a log line says of an action beyond its name.
+fn detail(action: &Action) -> String {
+    match action {
+        Action::Persist(record) => format!("{record:?}"),
+        Action::StartWork(work) => work_name(work),
+        Action::ConfigureChannel { source } | Action::RepointChannel { source } => {
+            format!("{}:{}", source.host, source.port)
+        }
+        Action::CutTail { epoch, .. } => format!("of epoch {epoch}"),
+        Action::Clone { donor, .. } => format!("from {}:{}", donor.host, donor.port),
+        _ => String::new(),
+    }
+}
+
+/// Whether mysqld's process runs, by the last word of its guard.
+pub(crate) fn is_up(process: &Process) -> bool {
+    matches!(process, Process::Up)
+}

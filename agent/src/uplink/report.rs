@@ -1,0 +1,197 @@
+//! The agent's stream: sends reports five times a second, and at once what somebody waits for; hands over what comes down.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use vt_proto::{
+    report::Report,
+    topology::Endpoint,
+    wire::{AgentMessage, agent_uplink_client::AgentUplinkClient},
+};
+
+use super::{
+    desired::{Arrival, read},
+    leader::{Search, dial},
+};
+use crate::supervisor::Outgoing;
+
+/// Reports go out at least so often; the coordinator calls an agent silent after some of them are missing.
+const REPORT_PERIOD: Duration = Duration::from_millis(200);
+/// Two urgent reports are at least so far apart.
+const URGENT_SPACING: Duration = Duration::from_millis(5);
+/// Reports on their way into the stream: more than this means that nobody reads, and the line is given up.
+const OUTBOX_MAX: usize = 16;
+/// An answer to the opening of the stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The line of one tablet.
+pub struct Uplink {
+    pub coordinators: Vec<Endpoint>,
+    pub start: usize,
+    pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
+    pub arrivals: watch::Sender<Option<Arrival>>,
+    /// The cluster that the tablet belongs to; empty before the first contact.
+    pub cluster_id: watch::Receiver<String>,
+    /// Whether a leader listens.
+    pub connected: watch::Sender<bool>,
+}
+
+impl Uplink {
+    /// Keeps the line up until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut search = Search::new(self.coordinators.clone(), self.start);
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = async {
+                loop {
+                    let member = search.next().await;
+                    let ended = self.line(&member, &mut search).await;
+                    self.connected.send_if_modified(|is| std::mem::replace(is, false));
+                    tracing::debug!(member = %member.host, port = member.port, %ended, "the line to the coordinator ended");
+                    search.failed(Some(&ended));
+                }
+            } => {}
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn line(&mut self, member: &Endpoint, search: &mut Search) -> Status {
+        let channel = match dial(member).await {
+            Ok(channel) => channel,
+            Err(status) => return status,
+        };
+        let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
+        // The first report goes with the opening: the leader answers only to somebody it knows.
+        let mut pace = Pace::default();
+        if let Err(status) = self.send_due(&outbox, &mut pace) {
+            return status;
+        }
+        let mut client = AgentUplinkClient::new(channel);
+        let opening = client.attach(ReceiverStream::new(stream));
+        let mut inbox = match timeout(OPEN_TIMEOUT, opening).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return status,
+            Err(_) => return Status::deadline_exceeded("the stream was not opened in time"),
+        };
+        let mut greeted = false;
+        loop {
+            let due = pace.due();
+            tokio::select! {
+                message = inbox.message() => match message {
+                    Ok(Some(message)) => {
+                        if !greeted {
+                            greeted = true;
+                            search.succeeded(member);
+                            tracing::info!(member = %member.host, port = member.port, "connected to the leading coordinator");
+                            self.connected.send_replace(true);
+                        }
+                        match read(message) {
+                            Ok(Some(arrival)) => { self.arrivals.send_replace(Some(arrival)); }
+                            Ok(None) => {}
+                            Err(error) => tracing::error!(%error, "a desired state is not understood; upgrade this agent"),
+                        }
+                    }
+                    Ok(None) => return Status::unavailable("the coordinator ended the stream"),
+                    Err(status) => return status,
+                },
+                Ok(()) = self.reports.changed() => {
+                    if pace.is_urgent(self.reports.borrow_and_update().as_deref())
+                        && let Err(status) = self.send_due(&outbox, &mut pace) {
+                        return status;
+                    }
+                }
+                () = sleep_until(due) => {
+                    if let Err(status) = self.send_due(&outbox, &mut pace) {
+                        return status;
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_due(
+        &mut self,
+        outbox: &mpsc::Sender<AgentMessage>,
+        pace: &mut Pace,
+    ) -> Result<(), Status> {
+        let newest = self.reports.borrow_and_update().clone();
+        let Some(outgoing) = newest else {
+            // Nothing was observed yet.
+            pace.sent(None);
+            return Ok(());
+        };
+        let message = AgentMessage {
+            cluster_id: self.cluster_id.borrow().clone(),
+            report: Some(outgoing.report.clone().into()),
+        };
+        pace.sent(Some(&outgoing.report));
+        outbox
+            .try_send(message)
+            .map_err(|_| Status::unavailable("the coordinator does not read the reports"))
+    }
+}
+
+/// When the next report is due, and what makes one urgent.
+#[derive(Default)]
+struct Pace {
+    last: Option<Report>,
+    sent_at: Option<Instant>,
+    /// An urgent one came too soon after the last.
+    waits: bool,
+}
+
+impl Pace {
+    fn sent(&mut self, report: Option<&Report>) {
+        self.last = report.cloned();
+        self.sent_at = Some(Instant::now());
+        self.waits = false;
+    }
+
+    fn due(&self) -> Instant {
+        let period = if self.waits {
+            URGENT_SPACING
+        } else {
+            REPORT_PERIOD
+        };
+        self.sent_at.map_or_else(Instant::now, |at| at + period)
+    }
+
+    fn is_urgent(&mut self, outgoing: Option<&Outgoing>) -> bool {
+        let Some(outgoing) = outgoing else {
+            return false;
+        };
+        let differs = self
+            .last
+            .as_ref()
+            .is_none_or(|last| differs(last, &outgoing.report, outgoing.hot));
+        let spaced = self.sent_at.is_none_or(|at| at.elapsed() >= URGENT_SPACING);
+        self.waits |= differs && !spaced;
+        differs && spaced
+    }
+}
+
+/// Whether two reports differ in what somebody may wait for; ages and free space never matter, positions only when asked.
+fn differs(one: &Report, other: &Report, with_positions: bool) -> bool {
+    let essence = |report: &Report| {
+        let mut report = report.clone();
+        report.disk_free_bytes = None;
+        if let Some(replication) = &mut report.replication {
+            replication.heartbeat_age_ms = None;
+            replication.lag_ms = None;
+        }
+        if let vt_proto::report::MysqldState::Unresponsive { since_ms } = &mut report.mysqld {
+            *since_ms = 0;
+        }
+        if !with_positions {
+            report.gtid = None;
+        }
+        report
+    };
+    essence(one) != essence(other)
+}
