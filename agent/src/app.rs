@@ -200,6 +200,7 @@ fn start_router(
     let users = users::load(&section.users_file)?;
     let mut routing = router::Config::new(section.listen, users, backend);
     routing.tls = section.tls.as_ref().map(load_tls).transpose()?;
+    let registry = registry.sub_registry_with_prefix("vt_router");
     let started = Router::start(routing, topology.clone(), registry);
     let handle = started.map_err(|error| {
         anyhow::anyhow!(
