@@ -1,10 +1,11 @@
 //! What others may ask of a coordinator by gRPC: operators, agents, routers. It reads by the node's handle and proposes what the
 //! core's intents say; it decides nothing and keeps nothing but the streams that are open.
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use vt_proto::wire::{
-    admin_server::AdminServer, agent_uplink_server::AgentUplinkServer,
+    FILE_DESCRIPTOR_SET, admin_server::AdminServer, agent_uplink_server::AgentUplinkServer,
     routing_server::RoutingServer,
 };
 
@@ -25,14 +26,24 @@ const REPORT_BYTES_MAX: usize = 4 << 20;
 /// A router asks with two short texts.
 const WATCH_BYTES_MAX: usize = 4 << 10;
 
-/// The services. `stop` ends the long streams, so that the server can end.
-pub fn routes(node: &Handle, stop: &CancellationToken) -> Routes {
+/// All services but the transport of raft. `stop` ends the long streams, so that the server can end.
+pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(admin::Admin::new(node.clone()));
     let uplink = AgentUplinkServer::new(agent::Uplink::new(node.clone(), stop.clone()));
     let routing = RoutingServer::new(routing::Watches::new(node.clone(), stop.clone()));
-    Routes::new(admin.max_decoding_message_size(ADMIN_BYTES_MAX))
-        .add_service(uplink.max_decoding_message_size(REPORT_BYTES_MAX))
-        .add_service(routing.max_decoding_message_size(WATCH_BYTES_MAX))
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("describe the services")?;
+    let (_, health) = tonic_health::server::health_reporter();
+    Ok(
+        Routes::new(admin.max_decoding_message_size(ADMIN_BYTES_MAX))
+            .add_service(uplink.max_decoding_message_size(REPORT_BYTES_MAX))
+            .add_service(routing.max_decoding_message_size(WATCH_BYTES_MAX))
+            .add_service(reflection)
+            .add_service(health),
+    )
 }
 
 /// Only the leader has heard the agents, so only it serves them and the routers.
