@@ -1,6 +1,9 @@
 //! vt-coordinator, the shell: sockets, disk and clock around the deciding core. What is decided stands in `vt-coordinator-core`.
 
+pub mod api;
+pub mod app;
 pub mod config;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod node;

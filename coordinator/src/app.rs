@@ -1,0 +1,177 @@
+//! Builds a coordinator out of its parts, in the order in which they need each other, and stops it the other way round.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::transport::server::TcpIncoming;
+use tracing::info;
+use vt_proto::wire::{self, RaftMessage};
+
+use crate::{
+    api,
+    config::Config,
+    http,
+    metrics::Metrics,
+    node::{Handle, Node, NodeConfig},
+    raft::transport::{INBOX_MAX, Outbox, RaftTransport},
+    storage::{Identity, sled::SledStorage},
+};
+
+/// How a connection whose other end vanished is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Streams on one connection; an agent needs two, an operator's tool a few.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// How long open streams and requests may delay the stop.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// A coordinator with its ports and its data open.
+pub struct App {
+    pub handle: Handle,
+    pub metrics: Arc<Metrics>,
+    config: Config,
+    node: Node,
+    inbox: mpsc::Sender<RaftMessage>,
+    listener: TcpListener,
+    http_listener: TcpListener,
+}
+
+impl App {
+    /// Takes ports and data directory. A port that is taken leaves the directory untouched.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let listener = bind(config.listen, "listen").await?;
+        let http_listener = bind(config.http_listen, "http_listen").await?;
+        let metrics = Arc::new(Metrics::default());
+        let cluster_id = config.cluster_id();
+        let identity = Identity {
+            cluster_id: cluster_id.clone(),
+            member_id: config.member_id,
+            members: config.member_list(),
+        };
+        let node_config = NodeConfig {
+            cluster_id: cluster_id.clone(),
+            member_id: config.member_id,
+            members: config.members.clone(),
+            seed: rand::random(),
+        };
+        let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        let outbox = Outbox::start(
+            config.member_id,
+            &config.members,
+            &cluster_id,
+            metrics.clone(),
+        );
+        let data_dir = config.data_dir.clone();
+        let node_metrics = metrics.clone();
+        let load = move || {
+            let storage = Box::new(SledStorage::open(&data_dir, &identity)?);
+            Node::load(node_config, storage, outbox, messages, node_metrics)
+        };
+        let (node, handle) = spawn_blocking(load).await??;
+        Ok(Self {
+            handle,
+            metrics,
+            config,
+            node,
+            inbox,
+            listener,
+            http_listener,
+        })
+    }
+
+    /// Serves until `stop`, or until a part fails.
+    pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let cluster_id = self.config.cluster_id();
+        info!(
+            member = self.config.member_id,
+            cluster_id,
+            grpc = %self.config.listen,
+            http = %self.config.http_listen,
+            version = env!("CARGO_PKG_VERSION"),
+            "coordinator starts"
+        );
+        // Servers stop after the node: handing leadership over needs them.
+        let stop_servers = CancellationToken::new();
+        let raft = RaftTransport::service(cluster_id.clone(), self.inbox, self.metrics.clone());
+        let grpc = serve_grpc(
+            self.listener,
+            raft,
+            self.handle.clone(),
+            stop_servers.clone(),
+        );
+        let grpc = spawn(grpc);
+        let page = http::Page::new(self.config, self.handle, self.metrics);
+        let http = spawn(http::serve(self.http_listener, page, stop_servers.clone()));
+        let node = spawn(self.node.run(stop));
+        let mut parts = Parts { grpc, http };
+        let outcome = tokio::select! {
+            outcome = node => outcome.context("the node's loop has failed")?,
+            outcome = parts.ended() => outcome,
+        };
+        stop_servers.cancel();
+        parts.drain().await;
+        info!("coordinator stopped");
+        outcome
+    }
+}
+
+/// A task that ends with its owner.
+type Part = AbortOnDropHandle<anyhow::Result<()>>;
+
+fn spawn(part: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Part {
+    AbortOnDropHandle::new(tokio::spawn(part))
+}
+
+/// The servers.
+struct Parts {
+    grpc: Part,
+    http: Part,
+}
+
+impl Parts {
+    /// One of them ended before it was told to.
+    async fn ended(&mut self) -> anyhow::Result<()> {
+        let (name, outcome) = tokio::select! {
+            outcome = &mut self.grpc => ("gRPC", outcome),
+            outcome = &mut self.http => ("HTTP", outcome),
+        };
+        outcome.context(format!("the {name} server has failed"))??;
+        Err(anyhow!("the {name} server has ended by itself"))
+    }
+
+    /// Waits a moment for open requests, then ends the servers.
+    async fn drain(mut self) {
+        for part in [&mut self.grpc, &mut self.http] {
+            if part.is_finished() {
+                continue;
+            }
+            // Whoever takes longer is cut off.
+            drop(timeout(DRAIN, part).await);
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: stop what uses it, or set another {key}")
+    })
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    raft: wire::raft_transport_server::RaftTransportServer<RaftTransport>,
+    handle: Handle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let routes = api::routes(&handle, &stop)?.add_service(raft);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
+        .context("the gRPC server has failed")
+}
