@@ -9,6 +9,8 @@ pub const ACCESS_DENIED: ErrorCode = 1045;
 pub const NO_DATABASE_SELECTED: ErrorCode = 1046;
 pub const UNKNOWN_COMMAND: ErrorCode = 1047;
 pub const BAD_DATABASE: ErrorCode = 1049;
+pub const NO_SUCH_THREAD: ErrorCode = 1094;
+pub const TOO_MANY_STATEMENTS: ErrorCode = 1461;
 pub const SERVER_SHUTDOWN: ErrorCode = 1053;
 pub const TOO_MANY_CONNECTIONS: ErrorCode = 1040;
 pub const UNKNOWN_ERROR: ErrorCode = 1105;
@@ -34,7 +36,7 @@ pub fn sql_state(code: ErrorCode) -> &'static [u8; 5] {
         DATABASE_ACCESS_DENIED | BAD_DATABASE => b"42000",
         ACCESS_DENIED => b"28000",
         NO_DATABASE_SELECTED => b"3D000",
-        NOT_SUPPORTED_YET => b"42000",
+        NOT_SUPPORTED_YET | TOO_MANY_STATEMENTS => b"42000",
         _ => b"HY000",
     }
 }

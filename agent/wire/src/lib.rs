@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod binlog;
 pub mod capability;
+pub mod collation;
 pub mod command;
 pub mod error_code;
 pub mod handshake;

@@ -41,15 +41,19 @@ impl<'a> OkPacket<'a> {
             warnings,
             ..Self::default()
         };
-        if capabilities.contains(Capabilities::SESSION_TRACK) {
-            if !reader.is_empty() {
-                ok.info = reader.lenenc_bytes()?;
-            }
-            if status.contains(ServerStatus::SESSION_STATE_CHANGED) {
-                ok.session_state = reader.lenenc_bytes()?;
-            }
-        } else {
-            ok.info = reader.rest();
+        // The server writes the info behind its length whether or not it tracks the session.
+        if !reader.is_empty() {
+            let rest = reader.rest();
+            ok.info = match reader.lenenc_bytes() {
+                Ok(info) => info,
+                Err(_) if !capabilities.contains(Capabilities::SESSION_TRACK) => rest,
+                Err(error) => return Err(error),
+            };
+        }
+        if capabilities.contains(Capabilities::SESSION_TRACK)
+            && status.contains(ServerStatus::SESSION_STATE_CHANGED)
+        {
+            ok.session_state = reader.lenenc_bytes()?;
         }
         Ok(ok)
     }
@@ -68,15 +72,11 @@ impl<'a> OkPacket<'a> {
         put_lenenc(out, self.last_insert_id);
         out.extend_from_slice(&status.0.to_le_bytes());
         out.extend_from_slice(&self.warnings.to_le_bytes());
-        if capabilities.contains(Capabilities::SESSION_TRACK) {
-            if !self.info.is_empty() || tracked {
-                put_lenenc_bytes(out, self.info);
-            }
-            if tracked {
-                put_lenenc_bytes(out, self.session_state);
-            }
-        } else {
-            out.extend_from_slice(self.info);
+        if !self.info.is_empty() || tracked {
+            put_lenenc_bytes(out, self.info);
+        }
+        if tracked {
+            put_lenenc_bytes(out, self.session_state);
         }
     }
 }

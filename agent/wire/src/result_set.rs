@@ -111,9 +111,9 @@ impl TextResult {
         put_packet(out, next, &payload)
     }
 
-    /// Reads the packets of one text result that was asked for with `DEPRECATE_EOF`. Not for
+    /// Reads the packets of one text result of a server with the given capabilities. Not for
     /// payloads of 16 MiB and more: the router never asks for such.
-    pub fn parse(wire: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(wire: &[u8], capabilities: Capabilities) -> Result<Self, Malformed> {
         let mut packets = Payloads { rest: wire };
         let count = Reader::new(packets.next_payload()?).lenenc()?;
         let mut result = Self::default();
@@ -129,6 +129,9 @@ impl TextResult {
                 name,
                 kind: reader.u8()?,
             });
+        }
+        if !capabilities.contains(Capabilities::DEPRECATE_EOF) {
+            packets.next_payload()?;
         }
         loop {
             let payload = packets.next_payload()?;
@@ -193,17 +196,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(cells in proptest::collection::vec(
+        fn round_trip(old: bool, cells in proptest::collection::vec(
             proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)), 2), 0..6)) {
             let result = TextResult { columns: vec![Column::text(b"a"), Column::number(b"b")], rows: cells };
             let mut out = Vec::new();
-            result.put(&mut out, 1, ServerStatus::AUTOCOMMIT, Capabilities::DEPRECATE_EOF);
-            prop_assert_eq!(TextResult::parse(&out).unwrap(), result);
+            let capabilities = if old { Capabilities::NONE } else { Capabilities::DEPRECATE_EOF };
+            result.put(&mut out, 1, ServerStatus::AUTOCOMMIT, capabilities);
+            prop_assert_eq!(TextResult::parse(&out, capabilities).unwrap(), result);
         }
 
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = TextResult::parse(&bytes);
+            let _ = TextResult::parse(&bytes, Capabilities::NONE);
         }
     }
 }

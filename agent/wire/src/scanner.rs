@@ -98,6 +98,8 @@ pub struct ResponseScanner {
     remaining: usize,
     /// The current packet is continued: the next header has no first byte to look at.
     continued: bool,
+    /// Sequence id of the packet that would follow the last one seen.
+    next_sequence: u8,
     summary: Summary,
 }
 
@@ -116,6 +118,7 @@ impl ResponseScanner {
             capabilities,
             remaining: 0,
             continued: false,
+            next_sequence: 1,
             summary: Summary::default(),
         }
     }
@@ -123,6 +126,12 @@ impl ResponseScanner {
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// Where an answer broke off at a packet's end: the sequence id that an error put there must carry.
+    #[must_use]
+    pub fn boundary(&self) -> Option<u8> {
+        (self.remaining == 0 && !self.continued).then_some(self.next_sequence)
     }
 
     /// Is the whole answer behind us?
@@ -171,6 +180,7 @@ impl ResponseScanner {
                 return Ok(self.without_event(position));
             };
             position = body + header.length;
+            self.next_sequence = header.sequence.wrapping_add(1);
             if let Some(event) = self.understand(first, payload)? {
                 let event_length = HEADER_LENGTH + header.length;
                 return Ok(Step {
@@ -193,6 +203,7 @@ impl ResponseScanner {
     }
 
     fn pass_over(&mut self, header: Header) {
+        self.next_sequence = header.sequence.wrapping_add(1);
         self.remaining = header.length;
         self.continued = header.length == PAYLOAD_LENGTH_MAX;
     }

@@ -216,6 +216,20 @@ fn an_error_in_the_middle_of_rows_ends_all() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_tells_where() {
+    let wire = Wire::default()
+        .packet(&[1])
+        .packet(b"\x03def")
+        .packet(b"\x01a")
+        .0;
+    let mut scanner = ResponseScanner::new(Answer::Results, NEW);
+    scanner.feed(&wire[..wire.len() - 1]).unwrap();
+    assert_eq!(scanner.boundary(), None);
+    scanner.feed(&wire[wire.len() - 1..]).unwrap();
+    assert_eq!(scanner.boundary(), Some(4));
+}
+
+#[test]
 fn a_cursor_has_no_rows_yet() {
     let cursor = ServerStatus::CURSOR_EXISTS;
     check(

@@ -1,0 +1,122 @@
+//! Carries a statement to the one server that shall run it, and its answer back.
+//!
+//! It decides when to wait for a new primary, when to repeat, and when to say that nobody knows. It
+//! never reads SQL text: the session says what it needs to know.
+
+pub mod attempt;
+pub mod relay;
+pub mod route;
+pub mod single;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vt_planner::Traits;
+use vt_proto::topology::Endpoint;
+use vt_wire::scanner::Answer;
+
+use super::buffer::Hold;
+use super::error::RouterError;
+use super::metrics::Metrics;
+use super::pool::Pool;
+use super::state::TransactionEnd;
+use super::topology::Topology;
+
+/// How long a replica that could not be reached is passed over.
+const SHUN_TIME: Duration = Duration::from_secs(1);
+
+/// What the sessions of one thread share.
+#[derive(Debug)]
+pub struct Worker {
+    pub topology: Topology,
+    pub pool: Rc<Pool>,
+    pub hold: Arc<Hold>,
+    pub metrics: Metrics,
+    /// Replicas lag at most so much behind, if they shall answer.
+    pub replica_lag_ms_max: Option<u64>,
+    pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
+}
+
+impl Worker {
+    pub fn shun(&self, endpoint: &Endpoint) {
+        self.shunned
+            .borrow_mut()
+            .insert(endpoint.clone(), Instant::now() + SHUN_TIME);
+    }
+
+    #[must_use]
+    pub fn is_shunned(&self, endpoint: &Endpoint) -> bool {
+        let mut shunned = self.shunned.borrow_mut();
+        if shunned.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        shunned.retain(|_, until| *until > now);
+        shunned.contains_key(endpoint)
+    }
+}
+
+/// A command to be carried out.
+#[derive(Debug)]
+pub struct Request {
+    /// Its packets as the client sent them, or as they were put together.
+    pub wire: Vec<u8>,
+    pub answer: Answer,
+    /// Running it twice does no harm.
+    pub is_read_only: bool,
+    pub traits: Traits,
+    /// It sets variables that no server reports: nothing but the same connection keeps them.
+    pub sets_untracked: bool,
+    /// Keyspaces named in the text; empty: the session's own.
+    pub schemas: Vec<String>,
+    pub ends_transaction: Option<TransactionEnd>,
+    /// What it has to do with a prepared statement.
+    pub prepared: Option<PreparedUse>,
+}
+
+impl Request {
+    #[must_use]
+    pub fn new(wire: Vec<u8>, answer: Answer) -> Self {
+        Self {
+            wire,
+            answer,
+            is_read_only: false,
+            traits: Traits::NONE,
+            sets_untracked: false,
+            schemas: Vec::new(),
+            ends_transaction: None,
+            prepared: None,
+        }
+    }
+}
+
+/// A command's part in the life of a prepared statement, by the id that the client knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreparedUse {
+    Prepare(u32),
+    Execute(u32),
+    /// FETCH and RESET: only where the statement was executed.
+    Continue(u32),
+}
+
+/// How carrying out ended when it did not end in an answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client gets this error and the session goes on.
+    Answer(RouterError),
+    /// Part of an answer went out: the error must follow with this sequence id.
+    AnswerAfterPart(RouterError, u8),
+    /// The session cannot go on.
+    Client(io::Error),
+}
+
+impl From<RouterError> for Failure {
+    fn from(error: RouterError) -> Self {
+        Self::Answer(error)
+    }
+}

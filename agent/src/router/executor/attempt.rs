@@ -1,0 +1,303 @@
+//! One attempt to carry out a command on one connection: send, pass the answer on, say what happened.
+//!
+//! It never waits for another server and never repeats.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vt_wire::packet::HEADER_LENGTH;
+use vt_wire::prepared::replace_statement_id;
+use vt_wire::scanner::{Answer, Summary};
+
+use super::relay::{NotRun, Relay, Relayed, replaced};
+use super::route::Place;
+use super::{PreparedUse, Request, Worker};
+use crate::router::error::RouterError;
+use crate::router::pool::connection::{ConnectError, Connection, OnServer};
+use crate::router::socket::Channel;
+use crate::router::state::State;
+
+/// Time to prepare a statement anew on another connection.
+const PREPARE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Attempt {
+    Answered(Summary),
+    /// The server cannot have run it.
+    NotRun(Why),
+    /// It was sent whole, and the answer did not come whole.
+    Lost {
+        sent_any: bool,
+        boundary: Option<u8>,
+    },
+    Refused(RouterError),
+    Client(io::Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The connection broke before everything was sent.
+    Broken,
+    /// The server takes no writes.
+    ReadOnly,
+    /// The server had forgotten a prepared statement.
+    UnknownStatement,
+}
+
+pub struct Parts<'a> {
+    pub worker: &'a Worker,
+    pub place: &'a Rc<Place>,
+    pub connection: &'a mut Connection,
+    pub client: &'a mut Channel,
+    pub state: &'a mut State,
+}
+
+impl Parts<'_> {
+    pub async fn run(&mut self, request: &mut Request) -> Attempt {
+        // Reads are repeated when their connection turns out to be dead; for writes it must be known before.
+        if !request.is_read_only && self.connection.channel.is_disturbed() {
+            return Attempt::NotRun(Why::Broken);
+        }
+        let prelude = match self.prepare_prelude(request).await {
+            Ok(prelude) => prelude,
+            Err(attempt) => return attempt,
+        };
+        self.connection.is_busy = true;
+        if self.send(&prelude, &request.wire).await.is_err() {
+            return Attempt::NotRun(Why::Broken);
+        }
+        let statement_id = match request.prepared {
+            Some(PreparedUse::Prepare(id)) => Some(id),
+            _ => None,
+        };
+        let relay = Relay {
+            worker: self.worker,
+            place: self.place,
+            connection: &mut *self.connection,
+            client: &mut *self.client,
+            state: &mut *self.state,
+            statement_id,
+        };
+        match relay.run(request.answer).await {
+            Relayed::Whole { summary, prepared } => {
+                self.connection.is_busy = false;
+                if let (Some(id), Some(prepared)) = (statement_id, prepared) {
+                    self.keep_prepared(id, prepared);
+                }
+                Attempt::Answered(summary)
+            }
+            Relayed::NotRun(reason) => {
+                self.connection.is_busy = false;
+                self.not_run(reason, request)
+            }
+            Relayed::Lost { sent_any, boundary } => Attempt::Lost { sent_any, boundary },
+            Relayed::Protocol {
+                reason,
+                sent_any: false,
+            } => Attempt::Refused(RouterError::BackendProtocol {
+                endpoint: endpoint_text(self.place),
+                reason,
+            }),
+            Relayed::Protocol {
+                reason,
+                sent_any: true,
+            } => Attempt::Client(io::Error::other(reason)),
+            Relayed::Client(error) => Attempt::Client(error),
+        }
+    }
+
+    async fn send(&mut self, prelude: &[u8], wire: &[u8]) -> io::Result<()> {
+        let outstanding = std::mem::take(&mut self.connection.outstanding);
+        let channel = &mut self.connection.channel;
+        let write = async {
+            if outstanding.is_empty() && prelude.is_empty() {
+                return channel.write(wire).await;
+            }
+            channel.write(&[&outstanding, prelude, wire].concat()).await
+        };
+        tokio::select! {
+            biased;
+            result = write => result,
+            () = replaced(self.worker, self.place) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Makes sure that this server knows the statement, puts its id into the command, and returns the
+    /// long data that go in front.
+    async fn prepare_prelude(&mut self, request: &mut Request) -> Result<Vec<u8>, Attempt> {
+        let (Some(PreparedUse::Execute(id)) | Some(PreparedUse::Continue(id))) = request.prepared
+        else {
+            return Ok(Vec::new());
+        };
+        let on_server = self.ensure_prepared(id).await?;
+        let malformed = |error: vt_wire::Malformed| Attempt::Refused(error.into());
+        replace_statement_id(&mut request.wire[HEADER_LENGTH..], on_server.id)
+            .map_err(malformed)?;
+        let mut prelude = Vec::new();
+        if let (Some(PreparedUse::Execute(_)), Some(statement)) =
+            (request.prepared, self.state.statements.get(&id))
+        {
+            prelude.clone_from(&statement.long_data);
+            replace_ids(&mut prelude, on_server.id).map_err(malformed)?;
+            if !on_server.has_types {
+                insert_types(&mut request.wire, statement.parameters, &statement.types)
+                    .map_err(malformed)?;
+            }
+            if let Some(known) = self.connection.statements.get_mut(&(self.state.id, id)) {
+                known.has_types = true;
+            }
+        }
+        Ok(prelude)
+    }
+
+    async fn ensure_prepared(&mut self, id: u32) -> Result<OnServer, Attempt> {
+        let key = (self.state.id, id);
+        if let Some(known) = self.connection.statements.get(&key) {
+            return Ok(*known);
+        }
+        let Some(statement) = self.state.statements.get(&id) else {
+            return Err(Attempt::Refused(RouterError::UnknownStatement(id)));
+        };
+        let wire = Rc::clone(&statement.prepare_wire);
+        let mut commands = std::mem::take(&mut self.connection.outstanding);
+        commands.extend_from_slice(&wire);
+        let answers = match timeout(
+            PREPARE_TIME_MAX,
+            self.connection.exchange(&commands, &[Answer::Prepare]),
+        )
+        .await
+        {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(ConnectError::Protocol(reason))) => {
+                let endpoint = endpoint_text(self.place);
+                return Err(Attempt::Refused(RouterError::BackendProtocol {
+                    endpoint,
+                    reason,
+                }));
+            }
+            Ok(Err(_)) | Err(_) => return Err(Attempt::NotRun(Why::Broken)),
+        };
+        match answers.into_iter().next() {
+            Some(answer) if answer.prepared.is_some() => {
+                let id = answer.prepared.map_or(0, |prepared| prepared.statement_id);
+                let on_server = OnServer {
+                    id,
+                    has_types: false,
+                };
+                self.connection.statements.insert(key, on_server);
+                Ok(on_server)
+            }
+            Some(answer) => {
+                let (code, message) = answer.error.unwrap_or_default();
+                let reason = format!("error {code}: {message}");
+                Err(Attempt::Refused(RouterError::BackendRefused {
+                    endpoint: endpoint_text(self.place),
+                    reason,
+                }))
+            }
+            None => Err(Attempt::NotRun(Why::Broken)),
+        }
+    }
+
+    fn keep_prepared(&mut self, id: u32, prepared: vt_wire::prepared::PrepareOk) {
+        let on_server = OnServer {
+            id: prepared.statement_id,
+            has_types: false,
+        };
+        self.connection
+            .statements
+            .insert((self.state.id, id), on_server);
+        if let Some(statement) = self.state.statements.get_mut(&id) {
+            statement.parameters = prepared.parameters;
+        }
+    }
+
+    fn not_run(&mut self, reason: NotRun, request: &Request) -> Attempt {
+        match (reason, request.prepared) {
+            (
+                NotRun::UnknownStatement,
+                Some(PreparedUse::Execute(id) | PreparedUse::Continue(id)),
+            ) => {
+                self.connection.statements.remove(&(self.state.id, id));
+                Attempt::NotRun(Why::UnknownStatement)
+            }
+            (NotRun::UnknownStatement, _) => Attempt::Refused(RouterError::UnknownStatement(0)),
+            (NotRun::ReadOnly, _) => Attempt::NotRun(Why::ReadOnly),
+        }
+    }
+}
+
+#[must_use]
+pub fn endpoint_text(place: &Place) -> String {
+    format!("{}:{}", place.endpoint().host, place.endpoint().port)
+}
+
+/// Puts `id` into each command of `wire`.
+fn replace_ids(wire: &mut [u8], id: u32) -> Result<(), vt_wire::Malformed> {
+    let mut rest = wire;
+    let mut continued = false;
+    while let Some(header) = vt_wire::packet::Header::peek(rest) {
+        let end = (HEADER_LENGTH + header.length).min(rest.len());
+        let (packet, tail) = rest.split_at_mut(end);
+        if !continued {
+            replace_statement_id(&mut packet[HEADER_LENGTH..], id)?;
+        }
+        continued = header.length == vt_wire::packet::PAYLOAD_LENGTH_MAX;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// An execution that relies on types sent before, for a server that never saw them.
+fn insert_types(
+    wire: &mut Vec<u8>,
+    parameters: u16,
+    types: &[u8],
+) -> Result<(), vt_wire::Malformed> {
+    /// Command, statement id, flags, iteration count.
+    const FIXED_LENGTH: usize = 10;
+    let payload = vt_wire::packet::join_payload(wire);
+    let tail = payload
+        .get(FIXED_LENGTH..)
+        .ok_or(vt_wire::Malformed("execution ends too early"))?;
+    if vt_wire::prepared::carries_types(tail, parameters)? {
+        return Ok(());
+    }
+    let tail = vt_wire::prepared::with_types(tail, parameters, types)?;
+    wire.clear();
+    vt_wire::packet::put_packet(wire, 0, &[&payload[..FIXED_LENGTH], &tail].concat());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vt_wire::packet::put_packet;
+
+    #[test]
+    fn types_are_added_once() {
+        let fixed = b"\x17\x01\0\0\0\0\x01\0\0\0";
+        let mut wire = Vec::new();
+        put_packet(&mut wire, 0, &[&fixed[..], &[0], &[0], b"value"].concat());
+        insert_types(&mut wire, 1, &[8, 0]).unwrap();
+        let with_types = wire.clone();
+        assert_eq!(
+            &wire[HEADER_LENGTH..],
+            [&fixed[..], &[0], &[1], &[8, 0], b"value"].concat()
+        );
+        insert_types(&mut wire, 1, &[8, 0]).unwrap();
+        assert_eq!(wire, with_types);
+    }
+
+    #[test]
+    fn every_packet_of_long_data_gets_the_id() {
+        let mut wire = Vec::new();
+        put_packet(&mut wire, 0, b"\x18\x01\0\0\0\0\0ab");
+        put_packet(&mut wire, 0, b"\x18\x01\0\0\0\x01\0cd");
+        replace_ids(&mut wire, 7).unwrap();
+        assert_eq!((wire[5], wire[5 + 13]), (7, 7));
+    }
+}

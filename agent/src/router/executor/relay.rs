@@ -1,0 +1,298 @@
+//! Passes a server's answer on to the client, by whole reads, with nothing decoded but what ends it.
+//!
+//! It never keeps rows and never injects packets: sequence ids stay as the server set them.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use vt_wire::error_code::{self, ErrorCode};
+use vt_wire::packet::{HEADER_LENGTH, put_packet};
+use vt_wire::prepared::replace_statement_id;
+use vt_wire::response::{EOF_BYTE, ErrPacket, OK_BYTE, OkPacket};
+use vt_wire::scanner::{Answer, Event, ResponseScanner, Summary};
+use vt_wire::{Capabilities, Malformed};
+
+use super::Worker;
+use super::route::Place;
+use crate::router::pool::connection::Connection;
+use crate::router::socket::Channel;
+use crate::router::state::State;
+
+/// How long a server that was replaced may still finish an answer.
+const REPLACED_GRACE: Duration = Duration::from_secs(2);
+
+/// How an answer ended.
+#[derive(Debug)]
+pub enum Relayed {
+    /// All of it went to the client.
+    Whole {
+        summary: Summary,
+        prepared: Option<vt_wire::prepared::PrepareOk>,
+    },
+    /// The server refused by an error that says the statement did not run; nothing went to the client.
+    NotRun(NotRun),
+    /// The server went away. `boundary`: part of the answer went out and ends at a packet's end.
+    Lost {
+        sent_any: bool,
+        boundary: Option<u8>,
+    },
+    /// The server broke the protocol.
+    Protocol {
+        reason: &'static str,
+        sent_any: bool,
+    },
+    Client(io::Error),
+}
+
+/// Errors after which a statement may be sent again elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRun {
+    /// The server takes no writes: it is not the primary any more, or not yet.
+    ReadOnly,
+    /// The server does not know the prepared statement.
+    UnknownStatement,
+}
+
+/// Passes one answer on.
+pub struct Relay<'a> {
+    pub worker: &'a Worker,
+    pub place: &'a Place,
+    pub connection: &'a mut Connection,
+    pub client: &'a mut Channel,
+    pub state: &'a mut State,
+    /// The id that the client shall know a statement by that is being prepared.
+    pub statement_id: Option<u32>,
+}
+
+enum Stop {
+    Done,
+    More,
+    NotRun(NotRun),
+}
+
+/// What one pass over the input found.
+struct Pass {
+    /// Bytes that may go to the client.
+    ready: usize,
+    stop: Stop,
+}
+
+impl Relay<'_> {
+    /// Passes the answer to one command on.
+    pub async fn run(mut self, answer: Answer) -> Relayed {
+        let mut scanner = ResponseScanner::new(answer, self.connection.capabilities);
+        let mut sent_any = false;
+        let mut prepared = None;
+        loop {
+            let pass = match self.pass(&mut scanner, !sent_any, &mut prepared) {
+                Ok(pass) => pass,
+                Err(error) => {
+                    return Relayed::Protocol {
+                        reason: error.0,
+                        sent_any,
+                    };
+                }
+            };
+            if pass.ready > 0 {
+                if let Err(error) = self
+                    .connection
+                    .channel
+                    .forward(pass.ready, self.client)
+                    .await
+                {
+                    return Relayed::Client(error);
+                }
+                sent_any = true;
+            }
+            match pass.stop {
+                Stop::Done => {
+                    return Relayed::Whole {
+                        summary: *scanner.summary(),
+                        prepared,
+                    };
+                }
+                Stop::NotRun(reason) => return Relayed::NotRun(reason),
+                Stop::More => {}
+            }
+            if !matches!(self.fill().await, Ok(1..)) {
+                let boundary = scanner
+                    .boundary()
+                    .filter(|_| sent_any && self.connection.channel.input().is_empty());
+                return Relayed::Lost { sent_any, boundary };
+            }
+        }
+    }
+
+    /// Understands as much of the input as is there.
+    fn pass(
+        &mut self,
+        scanner: &mut ResponseScanner,
+        is_first: bool,
+        prepared: &mut Option<vt_wire::prepared::PrepareOk>,
+    ) -> Result<Pass, Malformed> {
+        let mut ready = 0;
+        loop {
+            let step = scanner.feed(&self.connection.channel.input()[ready..])?;
+            let (consumed, length, done) = (step.consumed, step.event_length, step.done);
+            let start = ready + consumed - length;
+            let mut changed = None;
+            let has_event = step.event.is_some();
+            match step.event {
+                Some(Event::Err(error)) if is_first && start == 0 => {
+                    if let Some(reason) = not_run(&error, self.place.is_primary()) {
+                        self.connection.channel.consume(consumed);
+                        return Ok(Pass {
+                            ready: 0,
+                            stop: Stop::NotRun(reason),
+                        });
+                    }
+                }
+                Some(Event::Ok { ok, ends_rows }) if !ok.session_state.is_empty() => {
+                    if self.state.record(ok.session_state) {
+                        self.connection.settings = std::rc::Rc::clone(&self.state.settings);
+                    }
+                    changed = without_tracking(&ok, ends_rows, self.state.capabilities);
+                }
+                Some(Event::Prepared(statement)) => *prepared = Some(statement),
+                Some(Event::LocalInfile) => {
+                    return Err(Malformed("it asks for a file of the client"));
+                }
+                _ => {}
+            }
+            ready += consumed;
+            if let Some(payload) = changed {
+                ready = self.replace_packet(start, length, &payload);
+            }
+            if let (Some(id), Some(_), true) =
+                (self.statement_id, &prepared, has_event && start == 0)
+            {
+                replace_statement_id(
+                    &mut self.connection.channel.input_mut()[HEADER_LENGTH..],
+                    id,
+                )?;
+            }
+            if done {
+                return Ok(Pass {
+                    ready,
+                    stop: Stop::Done,
+                });
+            }
+            if !has_event {
+                return Ok(Pass {
+                    ready,
+                    stop: Stop::More,
+                });
+            }
+        }
+    }
+
+    /// Puts another payload into the packet at `start`; returns the offset behind it.
+    fn replace_packet(&mut self, start: usize, length: usize, payload: &[u8]) -> usize {
+        let sequence = self.connection.channel.input()[start + HEADER_LENGTH - 1];
+        let mut packet = Vec::with_capacity(payload.len() + HEADER_LENGTH);
+        put_packet(&mut packet, sequence, payload);
+        self.connection.channel.replace(start, length, &packet);
+        start + packet.len()
+    }
+
+    /// Reads more of the answer, unless the server is replaced and does not come to an end.
+    async fn fill(&mut self) -> io::Result<usize> {
+        tokio::select! {
+            biased;
+            result = self.connection.channel.fill() => result,
+            () = replaced(self.worker, self.place) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// Returns when the server at `place` has been replaced and its time to finish is over.
+pub async fn replaced(worker: &Worker, place: &Place) {
+    let mut changes = worker.topology.subscribe();
+    while !place.is_replaced(&worker.topology.load()) {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    sleep(REPLACED_GRACE).await;
+}
+
+fn not_run(error: &ErrPacket<'_>, is_primary: bool) -> Option<NotRun> {
+    match error.code {
+        error_code::UNKNOWN_STATEMENT_HANDLER => Some(NotRun::UnknownStatement),
+        code if is_primary && refuses_writes(code, error.message) => Some(NotRun::ReadOnly),
+        _ => None,
+    }
+}
+
+/// Error 1290 has many reasons; its message names the option, whatever its language.
+fn refuses_writes(code: ErrorCode, message: &[u8]) -> bool {
+    match code {
+        error_code::READ_ONLY_MODE | error_code::OFFLINE_MODE => true,
+        error_code::OPTION_PREVENTS_STATEMENT => {
+            let names = |option: &[u8]| message.windows(option.len()).any(|part| part == option);
+            names(b"read-only") || names(b"read_only")
+        }
+        _ => false,
+    }
+}
+
+/// The OK without tracker data, for a client that does not understand them.
+fn without_tracking(ok: &OkPacket<'_>, ends_rows: bool, client: Capabilities) -> Option<Vec<u8>> {
+    if client.contains(Capabilities::SESSION_TRACK) {
+        return None;
+    }
+    let mut payload = Vec::new();
+    ok.put(
+        &mut payload,
+        if ends_rows { EOF_BYTE } else { OK_BYTE },
+        client,
+    );
+    Some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_say_the_statement_did_not_run() {
+        let error = |code, message: &'static str| ErrPacket {
+            code,
+            sql_state: *b"HY000",
+            message: message.as_bytes(),
+        };
+        let read_only = error(
+            1290,
+            "running with the --super-read-only option so it cannot",
+        );
+        let file = error(
+            1290,
+            "running with the --secure-file-priv option so it cannot",
+        );
+        let cases = [
+            (read_only, true, Some(NotRun::ReadOnly)),
+            (read_only, false, None),
+            (file, true, None),
+            (
+                error(1836, "Running in read-only mode"),
+                true,
+                Some(NotRun::ReadOnly),
+            ),
+            (
+                error(3032, "The server is currently in offline mode"),
+                true,
+                Some(NotRun::ReadOnly),
+            ),
+            (
+                error(1243, "Unknown prepared statement handler"),
+                false,
+                Some(NotRun::UnknownStatement),
+            ),
+            (error(1062, "Duplicate entry"), true, None),
+        ];
+        for (error, is_primary, expected) in cases {
+            assert_eq!(not_run(&error, is_primary), expected, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Where a statement goes: from the session's database and the keyspaces it names to one server.
+//!
+//! It reads the snapshot and never waits; that a primary moves is one of its answers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use vt_proto::ids::ReplicaSetName;
+use vt_proto::routing::{
+    KeyspaceRoute, ReplicaSetRoute, RoutingSnapshot, ServingState, ShardRoute,
+};
+use vt_proto::topology::{Endpoint, TabletKind};
+
+use super::Worker;
+use crate::router::error::RouterError;
+use crate::router::pool::inner::{Bucket, PoolKey, Purpose};
+use crate::router::state::{Database, Role, State};
+
+/// A server for a session's statements, and the pool's bucket for it.
+#[derive(Debug)]
+pub struct Place {
+    /// The snapshot that said so.
+    pub snapshot: Arc<RoutingSnapshot>,
+    pub replica_set: ReplicaSetName,
+    pub bucket: Rc<Bucket>,
+    pub schema: Option<Rc<str>>,
+}
+
+impl Place {
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.bucket.key.endpoint
+    }
+
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        matches!(self.bucket.key.purpose, Purpose::Primary(_))
+    }
+
+    /// Does `snapshot` say that somebody else has taken this server's place?
+    #[must_use]
+    pub fn is_replaced(&self, snapshot: &RoutingSnapshot) -> bool {
+        let Some(set) = snapshot.replica_set(&self.replica_set) else {
+            return true;
+        };
+        match self.bucket.key.purpose {
+            Purpose::Primary(epoch) => set.epoch > epoch,
+            Purpose::Read => !set
+                .replicas
+                .iter()
+                .any(|replica| replica.healthy && replica.mysql == *self.endpoint()),
+        }
+    }
+}
+
+/// What is known of where to go.
+#[derive(Debug)]
+pub enum Resolution {
+    Ready(Rc<Place>),
+    /// The primary moves, or no fit replica is there now.
+    Wait {
+        replica_set: String,
+        role: Role,
+    },
+    Refuse(RouterError),
+}
+
+struct Server {
+    endpoint: Endpoint,
+    purpose: Purpose,
+}
+
+/// Finds the place for a statement of `state` that names the keyspaces `schemas`.
+pub fn resolve(worker: &Worker, state: &mut State, schemas: &[String]) -> Resolution {
+    if schemas.is_empty()
+        && let Some(place) = &state.place
+        && worker.topology.is_current(&place.snapshot)
+        && !worker.is_shunned(place.endpoint())
+    {
+        return Resolution::Ready(Rc::clone(place));
+    }
+    let snapshot = worker.topology.load();
+    let (set, schema, role) = match find_replica_set(&snapshot, state.database.as_ref(), schemas) {
+        Ok(found) => found,
+        Err(error) => return Resolution::Refuse(error),
+    };
+    let server = match role {
+        Role::Primary => primary(set),
+        Role::Replica => replica(worker, set, TabletKind::Replica, state.id),
+        Role::Rdonly => replica(worker, set, TabletKind::Rdonly, state.id),
+    };
+    let Some(server) = server else {
+        return Resolution::Wait {
+            replica_set: set.name.to_string(),
+            role,
+        };
+    };
+    let key = PoolKey {
+        endpoint: server.endpoint,
+        purpose: server.purpose,
+        capabilities: state.shared_capabilities(),
+        collation: state.collation,
+        has_schema: schema.is_some(),
+    };
+    let place = Rc::new(Place {
+        replica_set: set.name.clone(),
+        bucket: worker.pool.bucket(&key),
+        schema: schema.map(Rc::from),
+        snapshot: Arc::clone(&snapshot),
+    });
+    if schemas.is_empty() {
+        state.place = Some(Rc::clone(&place));
+    }
+    Resolution::Ready(place)
+}
+
+type Found<'a> = (&'a ReplicaSetRoute, Option<&'a str>, Role);
+
+fn find_replica_set<'a>(
+    snapshot: &'a RoutingSnapshot,
+    database: Option<&'a Database>,
+    schemas: &[String],
+) -> Result<Found<'a>, RouterError> {
+    let (own, role) = match database {
+        Some(Database::Keyspace { name, role }) => {
+            let keyspace = snapshot
+                .keyspace(name)
+                .ok_or_else(|| RouterError::UnknownDatabase(name.clone()))?;
+            (Some(only_shard(keyspace)?), *role)
+        }
+        _ => (None, Role::Primary),
+    };
+    let mut named: Option<(&ShardRoute, &str)> = None;
+    for schema in schemas {
+        let Some(keyspace) = snapshot.keyspace(schema) else {
+            continue;
+        };
+        let shard = only_shard(keyspace)?;
+        match named {
+            Some((first, first_name)) if first.replica_set != shard.replica_set => {
+                return Err(RouterError::SeveralReplicaSets {
+                    first: first_name.to_owned(),
+                    second: keyspace.name.to_string(),
+                });
+            }
+            _ => named = Some((shard, keyspace.name.as_str())),
+        }
+    }
+    let own_schema = match database {
+        Some(Database::System(name)) => Some(name.as_str()),
+        _ => own.map(|shard| shard.schema.as_str()),
+    };
+    let (set_name, schema) = match (named, own) {
+        (Some((shard, _)), Some(own)) if shard.replica_set != own.replica_set => {
+            (Some(&shard.replica_set), None)
+        }
+        (Some((shard, _)), None) => (Some(&shard.replica_set), own_schema),
+        (_, Some(own)) => (Some(&own.replica_set), own_schema),
+        (None, None) => (None, own_schema),
+    };
+    let set = match set_name {
+        Some(name) => snapshot.replica_set(name),
+        None => any_replica_set(snapshot),
+    };
+    set.map(|set| (set, schema, role))
+        .ok_or(RouterError::NoKeyspace)
+}
+
+/// Statements that name no table may go to any primary; one that is open is better than one that moves.
+fn any_replica_set(snapshot: &RoutingSnapshot) -> Option<&ReplicaSetRoute> {
+    snapshot
+        .replica_sets
+        .iter()
+        .find(|set| primary(set).is_some())
+        .or(snapshot.replica_sets.first())
+}
+
+fn only_shard(keyspace: &KeyspaceRoute) -> Result<&ShardRoute, RouterError> {
+    match keyspace.shards.as_slice() {
+        [shard] => Ok(shard),
+        _ => Err(RouterError::Sharded(keyspace.name.to_string())),
+    }
+}
+
+fn primary(set: &ReplicaSetRoute) -> Option<Server> {
+    let (_, endpoint) = set
+        .primary
+        .as_ref()
+        .filter(|_| set.state == ServingState::Serving)?;
+    Some(Server {
+        endpoint: endpoint.clone(),
+        purpose: Purpose::Primary(set.epoch),
+    })
+}
+
+/// A session stays with one replica as long as it is fit, so that what it reads does not go back in time.
+fn replica(
+    worker: &Worker,
+    set: &ReplicaSetRoute,
+    kind: TabletKind,
+    session: u64,
+) -> Option<Server> {
+    let fit: Vec<&Endpoint> = set
+        .replicas
+        .iter()
+        .filter(|replica| replica.kind == kind && replica.healthy)
+        .filter(|replica| {
+            worker
+                .replica_lag_ms_max
+                .is_none_or(|max| replica.lag_ms.is_some_and(|lag| lag <= max))
+        })
+        .map(|replica| &replica.mysql)
+        .filter(|endpoint| !worker.is_shunned(endpoint))
+        .collect();
+    let index = session.checked_rem(fit.len() as u64)? as usize;
+    Some(Server {
+        endpoint: fit[index].clone(),
+        purpose: Purpose::Read,
+    })
+}

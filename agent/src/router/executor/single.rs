@@ -1,0 +1,493 @@
+//! Carries a command to one server: waits while the primary moves, repeats what certainly did not run,
+//! and says so when nobody can know.
+//!
+//! It never repeats a statement that may have run, unless running it twice does no harm.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use vt_planner::Traits;
+use vt_wire::scanner::Summary;
+use vt_wire::{ServerStatus, error_code};
+
+use super::attempt::{Attempt, Parts, Why, endpoint_text};
+use super::route::{Place, Resolution, resolve};
+use super::{Failure, PreparedUse, Request, Worker};
+use crate::router::buffer::Place as HoldPlace;
+use crate::router::error::RouterError;
+use crate::router::pool::CheckoutError;
+use crate::router::pool::align::{self, AlignError, Wanted, align};
+use crate::router::pool::connection::{ConnectError, Connection, InsertId};
+use crate::router::socket::Channel;
+use crate::router::state::{Lease, Pins, Role, State, TransactionEnd};
+
+/// While held, a statement tries again this often even if no news came: the server may be back
+/// without any change of the topology.
+const RETRY_PERIOD: Duration = Duration::from_millis(50);
+
+/// Carries `request` out and its answer to the client.
+pub async fn run(
+    worker: &Worker,
+    state: &mut State,
+    client: &mut Channel,
+    request: &mut Request,
+) -> Result<Summary, Failure> {
+    let mut held = None;
+    let mut was_forgotten = false;
+    loop {
+        let Lease {
+            mut connection,
+            place,
+        } = acquire(worker, state, request, &mut held).await?;
+        let attempt = Parts {
+            worker,
+            place: &place,
+            connection: &mut connection,
+            client,
+            state,
+        }
+        .run(request)
+        .await;
+        match attempt {
+            Attempt::Answered(summary) => {
+                settle(
+                    worker,
+                    state,
+                    Lease { connection, place },
+                    request,
+                    &summary,
+                );
+                return Ok(summary);
+            }
+            Attempt::Client(error) => return Err(Failure::Client(error)),
+            Attempt::Refused(error) => {
+                keep_if_whole(worker, state, connection, place);
+                return Err(error.into());
+            }
+            Attempt::NotRun(Why::UnknownStatement) if !was_forgotten => {
+                was_forgotten = true;
+                state.lease = Some(Lease { connection, place });
+            }
+            Attempt::NotRun(Why::UnknownStatement) => {
+                keep_if_whole(worker, state, connection, place);
+                return Err(RouterError::UnknownStatement(0).into());
+            }
+            Attempt::NotRun(_) => {
+                drop(connection);
+                survive_loss(state, &place, request)?;
+                wait(
+                    worker,
+                    state,
+                    &place.replica_set.to_string(),
+                    request,
+                    &mut held,
+                    Role::Primary,
+                )
+                .await?;
+            }
+            Attempt::Lost { sent_any, boundary } => {
+                drop(connection);
+                after_loss(state, &place, request, sent_any, boundary)?;
+                wait(
+                    worker,
+                    state,
+                    &place.replica_set.to_string(),
+                    request,
+                    &mut held,
+                    Role::Primary,
+                )
+                .await?;
+            }
+        }
+    }
+}
+
+/// A connection for the statement, aligned with the session; waits for a primary if need be.
+async fn acquire(
+    worker: &Worker,
+    state: &mut State,
+    request: &Request,
+    held: &mut Option<HoldPlace>,
+) -> Result<Lease, RouterError> {
+    loop {
+        let resolution = resolve(worker, state, &request.schemas);
+        if let Some(lease) = state.lease.take() {
+            match keep_lease(worker, state, lease, &resolution).await? {
+                Kept::Yes(lease) => return Ok(lease),
+                Kept::No => continue,
+                Kept::Later => {}
+            }
+        }
+        let place = match resolution {
+            Resolution::Ready(place) => place,
+            Resolution::Refuse(error) => return Err(error),
+            Resolution::Wait { replica_set, role } => {
+                wait(worker, state, &replica_set, request, held, role).await?;
+                continue;
+            }
+        };
+        match checkout(worker, state, &place, request).await? {
+            Some(connection) => return Ok(Lease { connection, place }),
+            None if place.is_primary() => {
+                wait(
+                    worker,
+                    state,
+                    &place.replica_set.to_string(),
+                    request,
+                    held,
+                    Role::Primary,
+                )
+                .await?;
+            }
+            None => worker.shun(place.endpoint()),
+        }
+    }
+}
+
+/// May the session go on with the connection it holds?
+enum Kept {
+    Yes(Lease),
+    /// It was let go: find another.
+    No,
+    /// The primary moves: the session still holds the connection, the statement waits.
+    Later,
+}
+
+async fn keep_lease(
+    worker: &Worker,
+    state: &mut State,
+    mut lease: Lease,
+    resolution: &Resolution,
+) -> Result<Kept, RouterError> {
+    let place = match resolution {
+        Resolution::Ready(place) if Rc::ptr_eq(place, &lease.place) => return Ok(Kept::Yes(lease)),
+        Resolution::Ready(place) => place,
+        // What runs already may come to its end while the primary moves.
+        _ if state.is_in_transaction() => return Ok(Kept::Yes(lease)),
+        Resolution::Wait { .. } => {
+            state.lease = Some(lease);
+            return Ok(Kept::Later);
+        }
+        Resolution::Refuse(error) => {
+            state.lease = Some(lease);
+            return Err(error.clone());
+        }
+    };
+    let same_set = place.replica_set == lease.place.replica_set;
+    if same_set
+        && place.bucket.key.endpoint == lease.place.bucket.key.endpoint
+        && place.bucket.key.purpose == lease.place.bucket.key.purpose
+    {
+        align(&mut lease.connection, wanted(state, place))
+            .await
+            .map_err(|error| align_failed(place, error))?;
+        lease.place = Rc::clone(place);
+        return Ok(Kept::Yes(lease));
+    }
+    if state.is_in_transaction() && same_set {
+        return Ok(Kept::Yes(lease));
+    }
+    if state.is_in_transaction() || (state.pins.state && !same_set) {
+        let (first, second) = (
+            lease.place.replica_set.to_string(),
+            place.replica_set.to_string(),
+        );
+        state.lease = Some(lease);
+        return Err(RouterError::SeveralReplicaSets { first, second });
+    }
+    if state.pins.state || state.pins.cursor.is_some() {
+        state.pins = Pins::default();
+        return Err(RouterError::SessionStateLost {
+            replica_set: place.replica_set.to_string(),
+        });
+    }
+    worker.pool.put_back(&lease.place.bucket, lease.connection);
+    Ok(Kept::No)
+}
+
+fn wanted<'a>(state: &'a State, place: &'a Place) -> Wanted<'a> {
+    Wanted {
+        session: state.id,
+        collation: state.collation,
+        settings: &state.settings,
+        schema: place.schema.as_ref(),
+        insert_id: &state.insert_id,
+    }
+}
+
+fn align_failed(place: &Place, error: AlignError) -> RouterError {
+    let reason = match error {
+        AlignError::Refused {
+            code: error_code::BAD_DATABASE,
+            ..
+        } => {
+            return RouterError::UnknownDatabase(
+                place.schema.as_deref().unwrap_or_default().to_owned(),
+            );
+        }
+        AlignError::Refused { code, message } => format!("error {code}: {message}"),
+        AlignError::Replace(error) => error.to_string(),
+    };
+    RouterError::BackendRefused {
+        endpoint: endpoint_text(place),
+        reason,
+    }
+}
+
+/// Takes a connection from the pool and aligns it. `None`: the server is not there now.
+async fn checkout(
+    worker: &Worker,
+    state: &State,
+    place: &Rc<Place>,
+    request: &Request,
+) -> Result<Option<Connection>, RouterError> {
+    loop {
+        let lent = worker
+            .pool
+            .checkout(&place.bucket, state.id, place.schema.as_ref())
+            .await;
+        let mut connection = match lent {
+            Ok(connection) => connection,
+            Err(CheckoutError::Exhausted { size }) => {
+                return Err(RouterError::PoolExhausted {
+                    endpoint: endpoint_text(place),
+                    size,
+                    waited_ms: worker.pool.wait_ms(),
+                });
+            }
+            Err(CheckoutError::Connect(error)) => return connect_failed(place, error),
+        };
+        let is_own = connection.owner == Some(state.id);
+        if !is_own
+            && request
+                .traits
+                .intersects(Traits::ROW_COUNT | Traits::FOUND_ROWS)
+            && state.has_run
+        {
+            worker.pool.put_back(&place.bucket, connection);
+            return Err(RouterError::DiagnosticsLost);
+        }
+        match align(&mut connection, wanted(state, place)).await {
+            Ok(()) => return Ok(Some(connection)),
+            // A connection that went stale in the pool: the next is newer, or new.
+            Err(AlignError::Replace(error)) => {
+                tracing::debug!(%error, "a pooled connection is replaced")
+            }
+            Err(refused) => return Err(align_failed(place, refused)),
+        }
+    }
+}
+
+fn connect_failed(place: &Place, error: ConnectError) -> Result<Option<Connection>, RouterError> {
+    let reason = match error {
+        ConnectError::Unreachable(_) | ConnectError::TimedOut => return Ok(None),
+        // These pass: the server starts, stops, or is crowded for the moment.
+        ConnectError::Refused { code, .. }
+            if matches!(
+                code,
+                error_code::TOO_MANY_CONNECTIONS
+                    | error_code::SERVER_SHUTDOWN
+                    | error_code::OFFLINE_MODE
+            ) =>
+        {
+            return Ok(None);
+        }
+        ConnectError::Refused {
+            code: error_code::BAD_DATABASE,
+            ..
+        } => {
+            return Err(RouterError::UnknownDatabase(
+                place.schema.as_deref().unwrap_or_default().to_owned(),
+            ));
+        }
+        other => other.to_string(),
+    };
+    tracing::warn!(endpoint = %endpoint_text(place), %reason, "a server refuses the router");
+    Err(RouterError::BackendRefused {
+        endpoint: endpoint_text(place),
+        reason,
+    })
+}
+
+/// Holds the statement until the topology changes or it is time to try again; fails when it was held
+/// for as long as it may be.
+async fn wait(
+    worker: &Worker,
+    state: &mut State,
+    replica_set: &str,
+    request: &Request,
+    held: &mut Option<HoldPlace>,
+    role: Role,
+) -> Result<(), RouterError> {
+    state.place = None;
+    let place = match held {
+        Some(place) => place,
+        None => held.insert(worker.hold.enter(replica_set, request.wire.len())?),
+    };
+    let now = Instant::now();
+    if now >= place.deadline() {
+        let replica_set = replica_set.to_owned();
+        let waited_ms = place.time_limit().as_millis() as u64;
+        return Err(match role {
+            Role::Primary => RouterError::NoPrimary {
+                replica_set,
+                waited_ms,
+            },
+            role => RouterError::NoReplica {
+                replica_set,
+                kind: role.name(),
+            },
+        });
+    }
+    let mut changes = worker.topology.subscribe();
+    tokio::select! {
+        _ = changes.changed() => {}
+        () = sleep_until(place.deadline().min(now + RETRY_PERIOD)) => {}
+    }
+    worker
+        .metrics
+        .held_seconds
+        .inc_by(now.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The connection is gone and the statement did not run. Fails if the session lost more than that.
+fn survive_loss(state: &mut State, place: &Place, request: &Request) -> Result<(), Failure> {
+    let replica_set = place.replica_set.to_string();
+    if state.is_in_transaction() {
+        let error = RouterError::TransactionLost { replica_set };
+        state.status = state.status.without(ServerStatus::IN_TRANSACTION);
+        state.pins.cursor = None;
+        // COMMIT and ROLLBACK end the transaction, and with it the error.
+        if request.ends_transaction.is_none() {
+            state.broken = Some(error.clone());
+        }
+        return Err(error.into());
+    }
+    if state.pins.state || state.pins.cursor.is_some() {
+        state.pins = Pins::default();
+        return Err(RouterError::SessionStateLost { replica_set }.into());
+    }
+    state.pins.diagnostics = false;
+    Ok(())
+}
+
+/// The statement was sent and its answer did not come whole. Returns if it may be repeated.
+fn after_loss(
+    state: &mut State,
+    place: &Place,
+    request: &Request,
+    sent_any: bool,
+    boundary: Option<u8>,
+) -> Result<(), Failure> {
+    let commits = request.ends_transaction == Some(TransactionEnd::Commit)
+        || request.traits.intersects(Traits::IMPLICIT_COMMIT);
+    // Without autocommit nothing stays of a statement that no commit follows.
+    let is_harmless = !commits && (request.is_read_only || !state.is_autocommit());
+    let in_transaction = state.is_in_transaction();
+    let error = match survive_loss(state, place, request) {
+        Err(Failure::Answer(error)) if is_harmless || (in_transaction && !commits) => error,
+        Ok(()) if is_harmless && !sent_any => return Ok(()),
+        _ => RouterError::OutcomeUnknown {
+            replica_set: place.replica_set.to_string(),
+        },
+    };
+    match (sent_any, boundary) {
+        (false, _) => Err(error.into()),
+        (true, Some(sequence)) => Err(Failure::AnswerAfterPart(error, sequence)),
+        (true, None) => Err(Failure::Client(std::io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// After an answer: what the session is now, and whether it keeps the connection.
+fn settle(worker: &Worker, state: &mut State, lease: Lease, request: &Request, summary: &Summary) {
+    let Lease {
+        mut connection,
+        place,
+    } = lease;
+    state.has_run = true;
+    if summary.results > 0 {
+        let kept = ServerStatus::IN_TRANSACTION
+            .with(ServerStatus::AUTOCOMMIT)
+            .with(ServerStatus::NO_BACKSLASH_ESCAPES)
+            .with(ServerStatus::IN_TRANSACTION_READONLY);
+        state.status = ServerStatus(summary.status.0 & kept.0);
+        state.lex.no_backslash_escapes = state.status.contains(ServerStatus::NO_BACKSLASH_ESCAPES);
+    }
+    if summary.last_insert_id != 0 || request.traits.intersects(Traits::SETS_LAST_INSERT_ID) {
+        if summary.last_insert_id != 0 {
+            state.insert_id.set(summary.last_insert_id);
+        }
+        connection.insert_id = InsertId::OfOwner(Rc::clone(&state.insert_id));
+    }
+    pin(state, request, summary);
+    if state.is_pinned() {
+        state.lease = Some(Lease { connection, place });
+    } else {
+        worker.pool.put_back(&place.bucket, connection);
+    }
+}
+
+fn pin(state: &mut State, request: &Request, summary: &Summary) {
+    let until_next = Traits::SQL_CALC_FOUND_ROWS | Traits::NEXT_TRANSACTION;
+    let until_reset = Traits::INTO_VARIABLE
+        | Traits::ASSIGNS_USER_VARIABLE
+        | Traits::TEMPORARY_TABLE
+        | Traits::ADVISORY_LOCK
+        | Traits::TABLE_LOCK
+        | Traits::HANDLER
+        | Traits::XA
+        | Traits::TEXT_PREPARE;
+    let is_error = summary.error.is_some();
+    if request.sets_untracked || request.traits.intersects(until_reset) {
+        state.pins.state = true;
+    }
+    let asks_only = request.traits.intersects(Traits::DIAGNOSTICS);
+    state.pins.diagnostics = is_error
+        || summary.warnings > 0
+        || request.traits.intersects(until_next)
+        || (asks_only && state.pins.diagnostics);
+    if let Some(PreparedUse::Execute(id) | PreparedUse::Continue(id)) = request.prepared {
+        let is_open = summary.status.contains(ServerStatus::CURSOR_EXISTS)
+            && !summary.status.contains(ServerStatus::LAST_ROW_SENT)
+            && !is_error;
+        if is_open {
+            state.pins.cursor = Some(id);
+        } else if state.pins.cursor == Some(id) {
+            state.pins.cursor = None;
+        }
+    }
+}
+
+fn keep_if_whole(worker: &Worker, state: &mut State, connection: Connection, place: Rc<Place>) {
+    if !connection.is_at_boundary() {
+        return;
+    }
+    if state.is_pinned() {
+        state.lease = Some(Lease { connection, place });
+    } else {
+        worker.pool.put_back(&place.bucket, connection);
+    }
+}
+
+/// Takes the session's connection away from it: reset in the background, then anybody's.
+pub fn release(worker: &Rc<Worker>, state: &mut State) {
+    let Some(Lease {
+        mut connection,
+        place,
+    }) = state.lease.take()
+    else {
+        return;
+    };
+    if !connection.is_at_boundary() {
+        return;
+    }
+    let worker = Rc::clone(worker);
+    let collation = state.collation;
+    tokio::task::spawn_local(async move {
+        if align::reset(&mut connection, collation).await.is_ok() {
+            worker.pool.put_back(&place.bucket, connection);
+        }
+    });
+}

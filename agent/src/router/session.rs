@@ -1,0 +1,329 @@
+//! One client from its first byte to its last: handshake, then command after command.
+//!
+//! It never talks to a server itself; the executor does. State of the session is data in `state`.
+
+pub mod analysis;
+pub mod handshake;
+pub mod local;
+pub mod prepared;
+pub mod query;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use vt_wire::command::Command;
+use vt_wire::packet::{self, HEADER_LENGTH, join_payload, put_packet};
+use vt_wire::scanner::{Answer, Summary};
+
+use super::Shared;
+use super::error::RouterError;
+use super::executor::{Failure, Request, Worker, single};
+use super::metrics::{ErrorClass, QueryKind};
+use super::socket::{Channel, give_back};
+use super::state::{State, parse_database};
+
+/// A router on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Serving,
+    /// Sessions end as soon as nothing of theirs is open.
+    Draining,
+    /// Sessions end now.
+    Stopped,
+}
+
+/// Why a session ended. Nobody chooses by it; it is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    #[error("the client left")]
+    Quit,
+    #[error("the client's connection failed: {0}")]
+    Client(#[from] io::Error),
+    #[error("refused: {0}")]
+    Refused(RouterError),
+}
+
+/// A client's session.
+pub struct Session {
+    pub(super) worker: Rc<Worker>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Channel,
+    pub(super) state: State,
+    pub(super) peer: SocketAddr,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+/// A command as it came, in a buffer of its own.
+pub(super) struct Incoming {
+    pub wire: Vec<u8>,
+    /// The payload, if it did not come in one packet.
+    joined: Option<Vec<u8>>,
+    /// The sequence id of the answer's first packet.
+    pub reply_sequence: u8,
+}
+
+impl Incoming {
+    pub fn payload(&self) -> &[u8] {
+        self.joined
+            .as_deref()
+            .unwrap_or(&self.wire[HEADER_LENGTH..])
+    }
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(
+        worker: Rc<Worker>,
+        shared: Arc<Shared>,
+        client: Channel,
+        peer: SocketAddr,
+        id: u64,
+    ) -> Self {
+        let phase = shared.phase.subscribe();
+        Self {
+            worker,
+            shared,
+            client,
+            state: State::new(id),
+            peer,
+            phase,
+        }
+    }
+
+    /// Serves the client until one of both has enough.
+    pub async fn serve(mut self) -> End {
+        let end = match self.shake_hands().await {
+            Ok(()) => self.serve_commands().await,
+            Err(end) => end,
+        };
+        if let End::Refused(error) = &end {
+            self.count_error(error);
+        }
+        single::release(&self.worker, &mut self.state);
+        self.worker.pool.forget_session(self.state.id);
+        // The client is told by the end of the stream; that it may be gone already is no news.
+        let _ = self.client.shutdown().await;
+        end
+    }
+
+    async fn serve_commands(&mut self) -> End {
+        loop {
+            let mut incoming = match self.next_command().await {
+                Ok(incoming) => incoming,
+                Err(end) => return end,
+            };
+            let result = self.dispatch(&mut incoming).await;
+            give_back(incoming.wire);
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for a whole command. A router that drains ends sessions that have nothing open.
+    async fn next_command(&mut self) -> Result<Incoming, End> {
+        loop {
+            match packet::whole(self.client.input(), self.shared.packet_length_max) {
+                Ok(Some(whole)) => {
+                    if whole.first_sequence != 0 {
+                        return Err(self
+                            .refuse(
+                                RouterError::PacketsOutOfOrder,
+                                whole.last_sequence.wrapping_add(1),
+                            )
+                            .await);
+                    }
+                    let wire = self.client.take(whole.wire_length);
+                    let joined = (!whole.is_single()).then(|| join_payload(&wire));
+                    let reply_sequence = whole.last_sequence.wrapping_add(1);
+                    return Ok(Incoming {
+                        wire,
+                        joined,
+                        reply_sequence,
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.refuse(error.into(), 1).await),
+            }
+            let phase = *self.phase.borrow();
+            let may_end = phase == Phase::Stopped
+                || (phase == Phase::Draining && !self.state.is_in_transaction());
+            if may_end && self.client.input().is_empty() {
+                return Err(self.refuse(RouterError::Draining, 0).await);
+            }
+            tokio::select! {
+                biased;
+                read = self.client.fill() => if read? == 0 { return Err(End::Quit) },
+                _ = self.phase.changed() => {}
+            }
+        }
+    }
+
+    async fn dispatch(&mut self, incoming: &mut Incoming) -> Result<(), End> {
+        let command = match Command::parse(incoming.payload()) {
+            Ok(command) => command,
+            Err(error) => return Err(self.refuse(error.into(), incoming.reply_sequence).await),
+        };
+        let sequence = incoming.reply_sequence;
+        match command {
+            Command::Quit => Err(End::Quit),
+            Command::Query(_) => self.query(incoming).await,
+            Command::InitDb(name) => {
+                let name = name.to_vec();
+                let result = self.select_database(&name);
+                self.reply_selected(result, sequence).await
+            }
+            Command::Ping => self.reply_ok(sequence).await,
+            Command::Statistics => self.reply_statistics(sequence).await,
+            Command::SetOption(option) => self.set_option(option, sequence).await,
+            Command::ResetConnection => {
+                self.reset();
+                self.reply_ok(sequence).await
+            }
+            Command::ChangeUser(arguments) => {
+                let arguments = arguments.to_vec();
+                self.change_user(&arguments, sequence).await
+            }
+            Command::FieldList(_) => {
+                let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Rows);
+                request.is_read_only = true;
+                self.carry_out(request, sequence, QueryKind::read).await
+            }
+            Command::StmtPrepare(_) => self.prepare(incoming).await,
+            Command::StmtExecute {
+                statement_id,
+                flags,
+                ..
+            } => self.execute(incoming, statement_id, flags).await,
+            Command::StmtSendLongData { statement_id, .. } => {
+                self.keep_long_data(incoming, statement_id)
+            }
+            Command::StmtClose { statement_id } => {
+                self.close_statement(statement_id);
+                Ok(())
+            }
+            Command::StmtReset { statement_id } => {
+                self.reset_statement(incoming, statement_id).await
+            }
+            Command::StmtFetch { statement_id, .. } => self.fetch(incoming, statement_id).await,
+            Command::Other(other) => {
+                self.reply_error(&RouterError::CommandRefused(other.name()), sequence)
+                    .await
+            }
+        }
+    }
+
+    /// Carries a command out, answers its failure, and counts.
+    pub(super) async fn carry_out(
+        &mut self,
+        mut request: Request,
+        sequence: u8,
+        kind: QueryKind,
+    ) -> Result<(), End> {
+        let rolls_back = request.ends_transaction == Some(super::state::TransactionEnd::Rollback);
+        let result = self.run(&mut request, kind).await;
+        give_back(request.wire);
+        match result {
+            Ok(_) => Ok(()),
+            // What was to be rolled back is gone: that is what the client asked for.
+            Err(Failure::Answer(RouterError::TransactionLost { .. })) if rolls_back => {
+                self.reply_ok(sequence).await
+            }
+            Err(failure) => self.answer_failure(failure, sequence).await,
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        request: &mut Request,
+        kind: QueryKind,
+    ) -> Result<Summary, Failure> {
+        let started = Instant::now();
+        self.worker.metrics.count_query(kind);
+        let result = single::run(&self.worker, &mut self.state, &mut self.client, request).await;
+        self.worker
+            .metrics
+            .latency
+            .observe(started.elapsed().as_secs_f64());
+        if let Ok(Summary { error: Some(_), .. }) = &result {
+            self.worker.metrics.count_error(ErrorClass::server);
+        }
+        result
+    }
+
+    pub(super) async fn answer_failure(
+        &mut self,
+        failure: Failure,
+        sequence: u8,
+    ) -> Result<(), End> {
+        match failure {
+            Failure::Answer(error) => self.reply_error(&error, sequence).await,
+            Failure::AnswerAfterPart(error, sequence) => self.reply_error(&error, sequence).await,
+            Failure::Client(error) => Err(End::Client(error)),
+        }
+    }
+
+    /// Makes `name` the session's database, if it is one.
+    pub(super) fn select_database(&mut self, name: &[u8]) -> Result<(), RouterError> {
+        let unknown = || RouterError::UnknownDatabase(String::from_utf8_lossy(name).into_owned());
+        let database = parse_database(name).ok_or_else(unknown)?;
+        if let super::state::Database::Keyspace { name, .. } = &database
+            && self.worker.topology.load().keyspace(name).is_none()
+        {
+            return Err(unknown());
+        }
+        self.state.database = Some(database);
+        self.state.place = None;
+        Ok(())
+    }
+
+    /// As after a fresh handshake.
+    pub(super) fn reset(&mut self) {
+        single::release(&self.worker, &mut self.state);
+        self.worker.pool.forget_session(self.state.id);
+        self.state.reset();
+    }
+
+    pub(super) async fn send(&mut self, payload: &[u8], sequence: u8) -> Result<(), End> {
+        let mut wire = Vec::with_capacity(payload.len() + HEADER_LENGTH);
+        put_packet(&mut wire, sequence, payload);
+        Ok(self.client.write(&wire).await?)
+    }
+
+    pub(super) async fn reply_error(
+        &mut self,
+        error: &RouterError,
+        sequence: u8,
+    ) -> Result<(), End> {
+        self.count_error(error);
+        let mut wire = Vec::new();
+        error.put(&mut wire, sequence);
+        Ok(self.client.write(&wire).await?)
+    }
+
+    /// Tells the client why its session ends.
+    pub(super) async fn refuse(&mut self, error: RouterError, sequence: u8) -> End {
+        let mut wire = Vec::new();
+        error.put(&mut wire, sequence);
+        match self.client.write(&wire).await {
+            Ok(()) => End::Refused(error),
+            Err(failed) => End::Client(failed),
+        }
+    }
+
+    fn count_error(&self, error: &RouterError) {
+        self.worker.metrics.count_error(error.class());
+    }
+}
+
+impl Session {
+    /// Refuses a client before the handshake.
+    pub async fn turn_away(mut self, error: RouterError) -> End {
+        self.count_error(&error);
+        self.refuse(error, 0).await
+    }
+}

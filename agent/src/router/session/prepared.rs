@@ -1,0 +1,226 @@
+//! COM_STMT_*: statements live in the session, under its own numbers, and are prepared on whatever
+//! connection runs them.
+//!
+//! Parameter values are never read; long data wait here until the execution they belong to.
+
+use std::rc::Rc;
+
+use vt_planner::Plan;
+use vt_wire::command::Command;
+use vt_wire::prepared::{carries_types, parameter_types};
+use vt_wire::scanner::Answer;
+
+use super::analysis::analyse;
+use super::{End, Incoming, Session};
+use crate::router::error::RouterError;
+use crate::router::executor::{PreparedUse, Request};
+use crate::router::metrics::QueryKind;
+use crate::router::state::{Prepared, TransactionEnd};
+
+/// Prepared statements of one session: as many as a server allows to all of them by default.
+const STATEMENTS_MAX: usize = 16_382;
+/// Length of the command byte in front of the text.
+const COMMAND_LENGTH: usize = 1;
+
+impl Session {
+    pub(super) async fn prepare(&mut self, incoming: &mut Incoming) -> Result<(), End> {
+        let sequence = incoming.reply_sequence;
+        let analysis = match analyse(&incoming.payload()[COMMAND_LENGTH..], &self.state.lex) {
+            Ok(analysis) => analysis,
+            Err(error) => return self.reply_error(&error, sequence).await,
+        };
+        if let Some(error) = self.state.broken.clone() {
+            return self.reply_error(&error, sequence).await;
+        }
+        if matches!(
+            analysis.plan,
+            Plan::Use | Plan::ShowKeyspaces | Plan::Kill(_)
+        ) {
+            return self
+                .reply_error(
+                    &RouterError::CommandRefused("this statement as a prepared one"),
+                    sequence,
+                )
+                .await;
+        }
+        if self.state.statements.len() >= STATEMENTS_MAX {
+            return self
+                .reply_error(&RouterError::TooManyStatements(STATEMENTS_MAX), sequence)
+                .await;
+        }
+        let id = self.next_statement_id();
+        let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Prepare);
+        request.is_read_only = true;
+        request.schemas.clone_from(&analysis.schemas);
+        request.prepared = Some(PreparedUse::Prepare(id));
+        let statement = Prepared {
+            prepare_wire: Rc::from(request.wire.as_slice()),
+            parameters: 0,
+            types: Vec::new(),
+            long_data: Vec::new(),
+            is_read_only: analysis.is_read_only,
+            traits: analysis.traits,
+            sets_untracked: analysis.sets_untracked,
+            schemas: analysis.schemas,
+            ends_transaction: analysis.ends_transaction,
+        };
+        self.state.statements.insert(id, statement);
+        let result = self.run(&mut request, QueryKind::prepare).await;
+        if !matches!(&result, Ok(summary) if summary.error.is_none()) {
+            self.state.statements.remove(&id);
+        }
+        match result {
+            Ok(_) => Ok(()),
+            Err(failure) => self.answer_failure(failure, sequence).await,
+        }
+    }
+
+    fn next_statement_id(&mut self) -> u32 {
+        loop {
+            let id = self.state.next_statement_id;
+            self.state.next_statement_id = id.checked_add(1).unwrap_or(1);
+            if !self.state.statements.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        incoming: &mut Incoming,
+        id: u32,
+        flags: u8,
+    ) -> Result<(), End> {
+        let sequence = incoming.reply_sequence;
+        let Some(statement) = self.state.statements.get_mut(&id) else {
+            return self
+                .reply_error(&RouterError::UnknownStatement(id), sequence)
+                .await;
+        };
+        if let Err(error) = keep_types(statement, incoming.payload()) {
+            return self.reply_error(&error.into(), sequence).await;
+        }
+        let (traits, schemas, sets_untracked) = (
+            statement.traits,
+            statement.schemas.clone(),
+            statement.sets_untracked,
+        );
+        let (is_read_only, ends_transaction) = (
+            statement.is_read_only && flags == 0,
+            statement.ends_transaction,
+        );
+        if let Some(error) = self.state.broken.clone() {
+            return self
+                .answer_execute_in_broken_transaction(ends_transaction, error, sequence)
+                .await;
+        }
+        let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
+        request.is_read_only = is_read_only;
+        request.traits = traits;
+        request.sets_untracked = sets_untracked;
+        request.schemas = schemas;
+        request.ends_transaction = ends_transaction;
+        request.prepared = Some(PreparedUse::Execute(id));
+        let result = self.carry_out(request, sequence, QueryKind::execute).await;
+        if let Some(statement) = self.state.statements.get_mut(&id) {
+            statement.long_data = Vec::new();
+        }
+        result
+    }
+
+    async fn answer_execute_in_broken_transaction(
+        &mut self,
+        end: Option<TransactionEnd>,
+        error: RouterError,
+        sequence: u8,
+    ) -> Result<(), End> {
+        if end.is_some() {
+            self.state.broken = None;
+        }
+        match end {
+            Some(TransactionEnd::Rollback) => self.reply_ok(sequence).await,
+            _ => self.reply_error(&error, sequence).await,
+        }
+    }
+
+    /// The command has no answer, so what is wrong with it is told by the execution, or ends the session.
+    pub(super) fn keep_long_data(&mut self, incoming: &Incoming, id: u32) -> Result<(), End> {
+        let limit = self.shared.packet_length_max;
+        let Some(statement) = self.state.statements.get_mut(&id) else {
+            return Ok(());
+        };
+        if statement.long_data.len() + incoming.wire.len() > limit {
+            return Err(End::Refused(RouterError::PacketTooLarge(limit)));
+        }
+        statement.long_data.extend_from_slice(&incoming.wire);
+        Ok(())
+    }
+
+    pub(super) fn close_statement(&mut self, id: u32) {
+        if self.state.statements.remove(&id).is_none() {
+            return;
+        }
+        let key = (self.state.id, id);
+        if let Some(lease) = &mut self.state.lease {
+            lease.connection.close_statement(key);
+        } else if let Some(place) = &self.state.place {
+            place.bucket.close_statement(key);
+        }
+        if self.state.pins.cursor == Some(id) {
+            self.state.pins.cursor = None;
+        }
+    }
+
+    pub(super) async fn reset_statement(
+        &mut self,
+        incoming: &mut Incoming,
+        id: u32,
+    ) -> Result<(), End> {
+        let sequence = incoming.reply_sequence;
+        let Some(statement) = self.state.statements.get_mut(&id) else {
+            return self
+                .reply_error(&RouterError::UnknownStatement(id), sequence)
+                .await;
+        };
+        statement.long_data = Vec::new();
+        if self.state.pins.cursor != Some(id) {
+            return self.reply_ok(sequence).await;
+        }
+        self.continue_statement(incoming, id, Answer::Single).await
+    }
+
+    pub(super) async fn fetch(&mut self, incoming: &mut Incoming, id: u32) -> Result<(), End> {
+        if !self.state.statements.contains_key(&id) {
+            return self
+                .reply_error(&RouterError::UnknownStatement(id), incoming.reply_sequence)
+                .await;
+        }
+        self.continue_statement(incoming, id, Answer::Rows).await
+    }
+
+    async fn continue_statement(
+        &mut self,
+        incoming: &mut Incoming,
+        id: u32,
+        answer: Answer,
+    ) -> Result<(), End> {
+        let mut request = Request::new(std::mem::take(&mut incoming.wire), answer);
+        request.prepared = Some(PreparedUse::Continue(id));
+        self.carry_out(request, incoming.reply_sequence, QueryKind::execute)
+            .await
+    }
+}
+
+/// Remembers the types of the parameters when the execution carries them.
+fn keep_types(statement: &mut Prepared, payload: &[u8]) -> Result<(), vt_wire::Malformed> {
+    let Command::StmtExecute { parameters, .. } = Command::parse(payload)? else {
+        return Ok(());
+    };
+    if statement.parameters > 0 && carries_types(parameters, statement.parameters)? {
+        let types = parameter_types(parameters, statement.parameters)?;
+        if types != statement.types {
+            statement.types = types.to_vec();
+        }
+    }
+    Ok(())
+}

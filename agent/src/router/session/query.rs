@@ -1,0 +1,95 @@
+//! COM_QUERY: what the router answers itself, what a cut transaction refuses, and the rest, which is sent on.
+
+use vt_planner::{Plan, Statement, Transaction};
+use vt_wire::scanner::Answer;
+
+use super::analysis::{Analysis, analyse};
+use super::{End, Incoming, Session};
+use crate::router::error::RouterError;
+use crate::router::executor::Request;
+use crate::router::metrics::QueryKind;
+
+/// Length of the command byte in front of the text.
+const COMMAND_LENGTH: usize = 1;
+
+impl Session {
+    pub(super) async fn query(&mut self, incoming: &mut Incoming) -> Result<(), End> {
+        let sequence = incoming.reply_sequence;
+        let sql = &incoming.payload()[COMMAND_LENGTH..];
+        let analysis = match analyse(sql, &self.state.lex) {
+            Ok(analysis) => analysis,
+            Err(error) => return self.reply_error(&error, sequence).await,
+        };
+        if let Some(error) = self.state.broken.clone() {
+            return self
+                .answer_in_broken_transaction(analysis.plan, error, sequence)
+                .await;
+        }
+        match analysis.plan {
+            Plan::Use => {
+                let name = used_database(&analysis.first, sql);
+                let result = self.select_database(&name);
+                self.worker.metrics.count_query(QueryKind::local);
+                self.reply_selected(result, sequence).await
+            }
+            Plan::ShowKeyspaces => {
+                let text = analysis.first.span.of(sql).to_vec();
+                self.worker.metrics.count_query(QueryKind::local);
+                self.show_keyspaces(&text, sequence).await
+            }
+            Plan::Kill(kill) => self.kill(kill, sequence).await,
+            _ if is_connection_id(&analysis, sql) => self.reply_connection_id(sequence).await,
+            _ => {
+                let kind = analysis.kind();
+                let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
+                request.is_read_only = analysis.is_read_only;
+                request.traits = analysis.traits;
+                request.sets_untracked = analysis.sets_untracked;
+                request.schemas = analysis.schemas;
+                request.ends_transaction = analysis.ends_transaction;
+                self.carry_out(request, sequence, kind).await
+            }
+        }
+    }
+
+    /// Nothing of the transaction remains: ROLLBACK agrees with that, COMMIT cannot be had.
+    async fn answer_in_broken_transaction(
+        &mut self,
+        plan: Plan,
+        error: RouterError,
+        sequence: u8,
+    ) -> Result<(), End> {
+        match plan {
+            Plan::Transaction(Transaction::Rollback(_)) => {
+                self.state.broken = None;
+                self.reply_ok(sequence).await
+            }
+            Plan::Transaction(Transaction::Commit(_)) => {
+                self.state.broken = None;
+                self.reply_error(&error, sequence).await
+            }
+            _ => self.reply_error(&error, sequence).await,
+        }
+    }
+}
+
+fn used_database(statement: &Statement, sql: &[u8]) -> Vec<u8> {
+    match &statement.kind {
+        vt_planner::Kind::Use { database } => database.name_of(sql).into_owned(),
+        _ => Vec::new(),
+    }
+}
+
+/// The number of the server's connection would mean nothing to the client.
+fn is_connection_id(analysis: &Analysis, sql: &[u8]) -> bool {
+    analysis.traits.contains(vt_planner::Traits::CONNECTION_ID)
+        && analysis.first.rest.is_none()
+        && analysis
+            .first
+            .span
+            .of(sql)
+            .split(|byte| byte.is_ascii_whitespace())
+            .filter(|word| !word.is_empty())
+            .map(<[u8]>::to_ascii_lowercase)
+            .eq([b"select".to_vec(), b"connection_id()".to_vec()])
+}

@@ -1,0 +1,288 @@
+//! The state of one session as plain data: what a hand-over or a replay on another connection needs.
+//!
+//! It holds the connection that the session is bound to, and never talks over it.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use vt_planner::{ClientCharset, LexOptions, Traits};
+use vt_wire::session_track::{SessionChange, SessionChanges};
+use vt_wire::{Capabilities, ServerStatus, collation};
+
+use super::error::RouterError;
+use super::executor::route::Place;
+use super::pool::connection::Connection;
+use super::pool::settings::{Settings, is_replayable, is_tracked};
+
+/// Capabilities that both legs of a session must share: they change what packets mean.
+pub const SHARED_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
+    .with(Capabilities::IGNORE_SPACE)
+    .with(Capabilities::MULTI_STATEMENTS)
+    .with(Capabilities::MULTI_RESULTS)
+    .with(Capabilities::PS_MULTI_RESULTS)
+    .with(Capabilities::DEPRECATE_EOF);
+
+/// Which tablets a session wants to talk to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Primary,
+    Replica,
+    Rdonly,
+}
+
+impl Role {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Rdonly => "rdonly",
+        }
+    }
+}
+
+/// What a session selected by its handshake, USE or INIT_DB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    Keyspace {
+        name: String,
+        role: Role,
+    },
+    /// One of the server's own schemas, on any primary.
+    System(String),
+}
+
+/// The server's own schemas.
+pub const SYSTEM_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+
+/// Reads `keyspace`, `keyspace@role` or the name of a system schema. `None`: no such role.
+#[must_use]
+pub fn parse_database(text: &[u8]) -> Option<Database> {
+    let text = std::str::from_utf8(text).ok()?;
+    let lower = text.to_ascii_lowercase();
+    if SYSTEM_SCHEMAS.contains(&lower.as_str()) {
+        return Some(Database::System(lower));
+    }
+    let (name, role) = match text.split_once('@') {
+        None => (text, Role::Primary),
+        Some((name, "primary")) => (name, Role::Primary),
+        Some((name, "replica")) => (name, Role::Replica),
+        Some((name, "rdonly")) => (name, Role::Rdonly),
+        Some(_) => return None,
+    };
+    Some(Database::Keyspace {
+        name: name.to_owned(),
+        role,
+    })
+}
+
+/// A prepared statement of the session, to be prepared anew wherever it runs.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The packets of its COM_STMT_PREPARE.
+    pub prepare_wire: Rc<[u8]>,
+    pub parameters: u16,
+    /// Types of the parameters, as the last execution that carried them said.
+    pub types: Vec<u8>,
+    /// Packets of COM_STMT_SEND_LONG_DATA that wait for the execution.
+    pub long_data: Vec<u8>,
+    pub is_read_only: bool,
+    pub traits: Traits,
+    pub sets_untracked: bool,
+    pub schemas: Vec<String>,
+    pub ends_transaction: Option<TransactionEnd>,
+}
+
+/// How a statement ends the transaction it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Commit,
+    Rollback,
+}
+
+/// A connection that only this session may use now, and where it leads.
+#[derive(Debug)]
+pub struct Lease {
+    pub connection: Connection,
+    pub place: Rc<Place>,
+}
+
+/// Why the session keeps its connection between statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pins {
+    /// State that no replay can bring back: until the session is reset.
+    pub state: bool,
+    /// What the next statement may ask about (warnings, errors): until one ends without any.
+    pub diagnostics: bool,
+    /// An open cursor of this statement.
+    pub cursor: Option<u32>,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct State {
+    pub id: u64,
+    pub capabilities: Capabilities,
+    pub collation: u8,
+    pub user: String,
+    pub database: Option<Database>,
+    pub settings: Rc<Settings>,
+    pub insert_id: Rc<Cell<u64>>,
+    pub status: ServerStatus,
+    pub lex: LexOptions,
+    pub pins: Pins,
+    /// A statement was answered by a server since the session began.
+    pub has_run: bool,
+    /// The transaction was cut: every statement gets this error until ROLLBACK.
+    pub broken: Option<RouterError>,
+    pub statements: BTreeMap<u32, Prepared>,
+    pub next_statement_id: u32,
+    pub lease: Option<Lease>,
+    pub place: Option<Rc<Place>>,
+}
+
+impl State {
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self {
+            id,
+            capabilities: Capabilities::NONE,
+            collation: 0,
+            user: String::new(),
+            database: None,
+            settings: Rc::new(Settings::new()),
+            insert_id: Rc::new(Cell::new(0)),
+            status: ServerStatus::AUTOCOMMIT,
+            lex: LexOptions::default(),
+            pins: Pins::default(),
+            has_run: false,
+            broken: None,
+            statements: BTreeMap::new(),
+            next_statement_id: 1,
+            lease: None,
+            place: None,
+        }
+    }
+
+    pub fn set_collation(&mut self, collation: u8) {
+        self.collation = collation;
+        self.lex = LexOptions::default();
+        if let Some(known) = collation::by_id(collation) {
+            self.lex.charset = ClientCharset::from_name(known.character_set.as_bytes());
+        }
+    }
+
+    /// As after a fresh handshake, with the database kept. The lease is the caller's to take first.
+    pub fn reset(&mut self) {
+        let collation = self.collation;
+        self.settings = Rc::new(Settings::new());
+        self.insert_id = Rc::new(Cell::new(0));
+        self.status = ServerStatus::AUTOCOMMIT;
+        self.pins = Pins::default();
+        self.has_run = false;
+        self.place = None;
+        self.broken = None;
+        self.statements.clear();
+        self.set_collation(collation);
+    }
+
+    #[must_use]
+    pub fn is_in_transaction(&self) -> bool {
+        self.status.contains(ServerStatus::IN_TRANSACTION)
+    }
+
+    #[must_use]
+    pub fn is_autocommit(&self) -> bool {
+        self.status.contains(ServerStatus::AUTOCOMMIT)
+    }
+
+    /// Must the connection stay with the session until its next statement?
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.is_in_transaction() || self.pins != Pins::default()
+    }
+
+    /// Keeps what an OK says that changed. Returns whether settings did.
+    pub fn record(&mut self, session_state: &[u8]) -> bool {
+        let mut changed = None;
+        for change in SessionChanges::new(session_state).flatten() {
+            let SessionChange::SystemVariable { name, value } = change else {
+                continue;
+            };
+            if !is_tracked(name) || !is_replayable(value) {
+                self.pins.state = true;
+                continue;
+            }
+            match name {
+                b"sql_mode" => self.lex = self.lex.with_sql_mode(value),
+                b"character_set_client" => self.lex.charset = ClientCharset::from_name(value),
+                _ => {}
+            }
+            changed
+                .get_or_insert_with(|| Settings::clone(&self.settings))
+                .insert(name.to_vec(), value.to_vec());
+        }
+        let has_changed = changed.is_some();
+        if let Some(settings) = changed {
+            self.settings = Rc::new(settings);
+        }
+        has_changed
+    }
+
+    /// The flags that a connection for this session must have.
+    #[must_use]
+    pub fn shared_capabilities(&self) -> Capabilities {
+        self.capabilities & SHARED_CAPABILITIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases() {
+        let keyspace = |name: &str, role| {
+            Some(Database::Keyspace {
+                name: name.to_owned(),
+                role,
+            })
+        };
+        assert_eq!(parse_database(b"shop"), keyspace("shop", Role::Primary));
+        assert_eq!(
+            parse_database(b"shop@primary"),
+            keyspace("shop", Role::Primary)
+        );
+        assert_eq!(
+            parse_database(b"shop@replica"),
+            keyspace("shop", Role::Replica)
+        );
+        assert_eq!(
+            parse_database(b"shop@rdonly"),
+            keyspace("shop", Role::Rdonly)
+        );
+        assert_eq!(parse_database(b"shop@none"), None);
+        assert_eq!(parse_database(b"\xff"), None);
+        assert_eq!(
+            parse_database(b"SYS"),
+            Some(Database::System("sys".to_owned()))
+        );
+    }
+
+    #[test]
+    fn tracked_variables_are_kept_and_others_pin() {
+        let mut state = State::new(1);
+        assert!(state.record(b"\x00\x14\x08sql_mode\x0aANSI,X____"));
+        assert_eq!(
+            state.settings.get(&b"sql_mode"[..]),
+            Some(&b"ANSI,X____".to_vec())
+        );
+        assert!(state.lex.ansi_quotes);
+        assert!(!state.is_pinned());
+        assert!(!state.record(b"\x00\x0c\x09timestamp\x011"));
+        assert!(state.is_pinned());
+        state.reset();
+        assert!(!state.is_pinned() && state.settings.is_empty() && !state.lex.ansi_quotes);
+    }
+}
