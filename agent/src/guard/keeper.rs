@@ -98,6 +98,10 @@ impl Keeper {
                 let _ = reply.try_send(self.answer(request));
             }
             Event::Subscribe(subscriber) => {
+                if self.subscribers.len() >= SUBSCRIBERS_MAX {
+                    // Those that have gone away since are found by telling them something.
+                    self.publish();
+                }
                 let current = subscriber.try_send(self.status());
                 if current.is_ok() && self.subscribers.len() < SUBSCRIBERS_MAX {
                     self.subscribers.push(subscriber);

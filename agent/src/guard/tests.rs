@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -210,6 +210,36 @@ fn each_life_is_counted_and_its_end_told() {
         let exit = pushes.exit().last_exit.unwrap();
         assert_eq!((exit.incarnation, exit.signal), (incarnation, Some(9)));
     }
+}
+
+#[test]
+fn subscribers_that_went_away_make_room() {
+    let lab = Lab::new(SLEEPING);
+    for _ in 0..20 {
+        assert_eq!(lab.subscribe().next().server, Server::Down);
+    }
+    // A subscription without a place ends after its first push; the next one is tried, as the agent does.
+    let deadline = Instant::now() + PATIENCE;
+    let mut pushes = loop {
+        let mut pushes = lab.subscribe();
+        pushes.next();
+        pushes
+            .0
+            .get_ref()
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let is_kept = pushes
+            .0
+            .fill_buf()
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        pushes.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        if is_kept {
+            break pushes;
+        }
+        assert!(Instant::now() < deadline, "no place for a subscriber");
+    };
+    lab.start();
+    assert!(pushes.next().pid().is_some());
 }
 
 #[test]
