@@ -5,12 +5,21 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
+/// Unless the filter names it.
+const QUIET: &str = "mysql_async=off";
+
 /// Starts logging for the whole process; once.
 pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     let filter: EnvFilter = config
         .filter
         .parse()
         .context("the log filter cannot be read")?;
+    // It logs each error that it returns, also those of a mysqld that was just killed; they are logged where they are handled.
+    let quiet = QUIET.parse().context("the log filter cannot be read")?;
+    let filter = match config.filter.contains("mysql_async") {
+        true => filter,
+        false => filter.add_directive(quiet),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false);

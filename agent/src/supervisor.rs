@@ -173,6 +173,7 @@ impl Supervisor {
         };
         let verdict = accept(
             self.state.state(),
+            &self.memory,
             &self.tablet.alias,
             &arrival.cluster_id,
             &arrival.desired,
@@ -418,6 +419,7 @@ fn goal_name(goal: &Goal) -> &'static str {
         Goal::Demote { .. } => "demote",
         Goal::Revoke => "revoke",
         Goal::Fence => "fence",
+        Goal::Reveal { .. } => "reveal",
         Goal::Replica { .. } => "replica",
     }
 }

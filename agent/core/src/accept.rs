@@ -6,7 +6,10 @@ use vt_proto::{
     ids::TabletAlias,
 };
 
-use crate::persisted::{Persisted, Record};
+use crate::{
+    memory::Memory,
+    persisted::{Persisted, Record},
+};
 
 /// Why a desired state is not followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +35,7 @@ pub enum Refusal {
 /// Accepts or refuses a desired state. On first contact there is something to persist before it is followed.
 pub fn accept(
     persisted: &Persisted,
+    memory: &Memory,
     alias: &TabletAlias,
     cluster_id: &str,
     desired: &Desired,
@@ -50,9 +54,10 @@ pub fn accept(
             theirs: desired.alias.clone(),
         });
     }
-    if desired.generation < persisted.generation {
+    let heard = memory.heard(persisted);
+    if desired.generation < heard {
         return Err(Refusal::OlderGeneration {
-            ours: persisted.generation,
+            ours: heard,
             theirs: desired.generation,
         });
     }
@@ -98,9 +103,15 @@ mod tests {
                 epoch: Epoch(epoch),
                 goal: Goal::Standby,
             };
-            let answer = accept(&persisted, &alias, cluster_id, &desired);
+            let answer = accept(&persisted, &Memory::default(), &alias, cluster_id, &desired);
             assert_eq!(answer.is_ok(), accepted, "{name}");
-            let first = accept(&Persisted::default(), &alias, cluster_id, &desired);
+            let first = accept(
+                &Persisted::default(),
+                &Memory::default(),
+                &alias,
+                cluster_id,
+                &desired,
+            );
             assert_eq!(
                 matches!(first, Ok(Some(Record::Joined { .. }))),
                 to == "zone1-100",

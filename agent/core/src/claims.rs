@@ -27,10 +27,10 @@ pub fn claims(
     let current = desired.filter(|desired| desired.epoch == persisted.promised);
     let goal = current.map(|desired| &desired.goal);
     Claims {
-        revoked: matches!(goal, Some(Goal::Revoke | Goal::Fence))
+        revoked: matches!(goal, Some(Goal::Revoke | Goal::Fence | Goal::Reveal { .. }))
             .then(|| revoked(observed, persisted, memory))
             .flatten(),
-        fenced: matches!(goal, Some(Goal::Fence))
+        fenced: matches!(goal, Some(Goal::Fence | Goal::Reveal { .. }))
             .then(|| fenced(observed, persisted))
             .flatten(),
         demoted: current
@@ -38,7 +38,7 @@ pub fn claims(
             .filter(|desired| desired.generation == persisted.generation)
             .filter(|_| is_closed(observed))
             .map(|desired| desired.generation),
-        serving: serving(observed, persisted),
+        serving: serving(observed, persisted, memory),
     }
 }
 
@@ -72,11 +72,13 @@ pub(crate) fn is_closed(observed: &Observed) -> bool {
 }
 
 /// Open in the promised epoch, in the life of mysqld whose first row was acknowledged, with semi-sync in force.
-fn serving(observed: &Observed, persisted: &Persisted) -> Option<Epoch> {
+fn serving(observed: &Observed, persisted: &Persisted, memory: &Memory) -> Option<Epoch> {
     let primaryship = persisted.primaryship.as_ref()?;
     let server = observed.server.as_ref()?;
+    let life = (primaryship.epoch, observed.incarnation);
+    let acknowledged = primaryship.opened == Some(life.1) || memory.term_row == Some(life);
     let open = primaryship.epoch == persisted.promised
-        && primaryship.opened == Some(observed.incarnation)
+        && acknowledged
         && !observed.is_down()
         && !server.read_only
         && !server.super_read_only

@@ -124,14 +124,43 @@ pub fn converge(
         epoch: desired.epoch,
         now_ms,
     };
-    if persisted.promised < desired.epoch || persisted.generation < desired.generation {
-        return view.attempt(Action::Persist(Record::Promise {
-            epoch: desired.epoch,
-            generation: desired.generation,
-        }));
+    let promise = promise(observed, persisted, desired);
+    let is_ending = matches!(desired.goal, Goal::Demote { .. });
+    let is_unheard = persisted.generation < desired.generation;
+    if persisted.promised < desired.epoch || (is_unheard && is_ending) {
+        return view.attempt(promise);
     }
-    match &desired.goal {
-        Goal::Standby => standby::step(&view),
+    let step = pursue(&view, &desired.goal);
+    // Somebody waits for what is under way; the number may wait until there is nothing to do.
+    let is_quiet = step.action.is_none() && view.goal_age_ms() >= QUIET_MS;
+    if is_unheard && is_quiet {
+        return Step {
+            blocked: step.blocked,
+            ..view.attempt(promise)
+        };
+    }
+    step
+}
+
+/// A desired state that has been followed so long without anything to do is written down.
+const QUIET_MS: u64 = 500;
+
+fn promise(observed: &Observed, persisted: &Persisted, desired: &Desired) -> Action {
+    let (epoch, generation) = (desired.epoch, desired.generation);
+    let begins = persisted.promised < epoch;
+    Action::Persist(match (&desired.goal, &observed.server) {
+        (Goal::Primary { .. }, Some(server)) if begins => Record::PromiseAsPrimary {
+            epoch,
+            generation,
+            server_uuid: server.server_uuid.clone(),
+        },
+        _ => Record::Promise { epoch, generation },
+    })
+}
+
+fn pursue(view: &View<'_>, goal: &Goal) -> Step {
+    match goal {
+        Goal::Standby => standby::step(view),
         Goal::Primary {
             start_gtid,
             acks,
@@ -139,7 +168,7 @@ pub fn converge(
             schemas,
             schema_tasks,
         } => primary::step(
-            &view,
+            view,
             &primary::Order {
                 start_gtid,
                 acks: *acks,
@@ -148,16 +177,17 @@ pub fn converge(
                 schema_tasks,
             },
         ),
-        Goal::Demote { grace_ms } => demote::step(&view, *grace_ms),
-        Goal::Revoke => revoke::step(&view),
-        Goal::Fence => fence::step(&view),
+        Goal::Demote { grace_ms } => demote::step(view, *grace_ms),
+        Goal::Revoke => revoke::step(view),
+        Goal::Fence => fence::step(view),
+        Goal::Reveal { restart_after } => fence::reveal(view, *restart_after),
         Goal::Replica {
             source,
             acker,
             history,
             ..
         } => replica::step(
-            &view,
+            view,
             &replica::Order {
                 source,
                 acker: *acker,

@@ -3,7 +3,7 @@
 //! Pure: no clock (time is an argument), no I/O, no randomness, no hash maps, no tokio. The shell in `vt-agent` observes,
 //! carries out one [`action::Action`] at a time, and calls again. The simulator does the same with a modelled mysqld.
 //!
-//! Layers, each importing only from those before it: `observed`, `persisted` -> `action` -> `memory` -> `claims` -> `converge`, `report`.
+//! Layers, each importing only from those before it: `observed`, `persisted` -> `action` -> `memory` -> `accept`, `claims` -> `converge`, `report`.
 
 pub mod accept;
 pub mod action;

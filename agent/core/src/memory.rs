@@ -9,6 +9,7 @@ use vt_proto::{
 use crate::{
     action::{Action, Failure, Work},
     observed::Observed,
+    persisted::Persisted,
 };
 
 /// An action that failed is tried again after this, doubled with each failure.
@@ -52,6 +53,14 @@ impl Memory {
             self.failure = None;
             self.work_failure = None;
         }
+    }
+
+    /// The highest generation heard of, written down or not.
+    pub fn heard(&self, persisted: &Persisted) -> Generation {
+        let newest = self.goal_since.map(|(generation, _)| generation);
+        newest.map_or(persisted.generation, |newest| {
+            newest.max(persisted.generation)
+        })
     }
 
     /// Notes what an observation tells about the past.

@@ -28,7 +28,8 @@ pub struct Persisted {
     pub cluster_id: Option<String>,
     /// The highest epoch it has promised: it takes no part in an older one.
     pub promised: Epoch,
-    /// The highest generation of desired state it has acted on.
+    /// The highest generation of desired state it has acted on, as far as that must be remembered: before the end of a
+    /// primaryship is claimed, and otherwise once there is time.
     pub generation: Generation,
     pub primaryship: Option<Primaryship>,
     pub acking: Option<Acking>,
@@ -48,12 +49,18 @@ pub enum Record {
         epoch: Epoch,
         generation: Generation,
     },
+    /// The promise and the beginning of the primaryship at once: a planned switchover waits for each write to disk.
+    PromiseAsPrimary {
+        epoch: Epoch,
+        generation: Generation,
+        server_uuid: String,
+    },
     /// Before the first own transaction of the epoch is possible.
     PrimaryshipBegins {
         epoch: Epoch,
         server_uuid: String,
     },
-    /// After the first own row was acknowledged, before others may write.
+    /// After the first own row was acknowledged: an agent that starts anew need not prove it again.
     Opened {
         incarnation: Incarnation,
     },
@@ -82,24 +89,16 @@ impl Persisted {
                 );
                 self.cluster_id = Some(cluster_id.clone());
             }
-            Record::Promise { epoch, generation } => {
-                assert!(*epoch >= self.promised, "a promise is never taken back");
-                assert!(*generation >= self.generation, "generations only grow");
-                self.promised = *epoch;
-                self.generation = *generation;
+            Record::Promise { epoch, generation } => self.promise(*epoch, *generation),
+            Record::PromiseAsPrimary {
+                epoch,
+                generation,
+                server_uuid,
+            } => {
+                self.promise(*epoch, *generation);
+                self.begin(*epoch, server_uuid);
             }
-            Record::PrimaryshipBegins { epoch, server_uuid } => {
-                assert!(
-                    *epoch == self.promised,
-                    "primary only of the promised epoch"
-                );
-                self.primaryship = Some(Primaryship {
-                    epoch: *epoch,
-                    server_uuid: server_uuid.clone(),
-                    opened: None,
-                    tail_cut: false,
-                });
-            }
+            Record::PrimaryshipBegins { epoch, server_uuid } => self.begin(*epoch, server_uuid),
             Record::Opened { incarnation } => {
                 if let Some(primaryship) = &mut self.primaryship {
                     primaryship.opened = Some(*incarnation);
@@ -128,6 +127,23 @@ impl Persisted {
                 self.replaced = true;
             }
         }
+    }
+
+    fn promise(&mut self, epoch: Epoch, generation: Generation) {
+        assert!(epoch >= self.promised, "a promise is never taken back");
+        assert!(generation >= self.generation, "generations only grow");
+        self.promised = epoch;
+        self.generation = generation;
+    }
+
+    fn begin(&mut self, epoch: Epoch, server_uuid: &str) {
+        assert!(epoch == self.promised, "primary only of the promised epoch");
+        self.primaryship = Some(Primaryship {
+            epoch,
+            server_uuid: server_uuid.to_owned(),
+            opened: None,
+            tail_cut: false,
+        });
     }
 
     /// Whether it may have forgotten what it acknowledged: rebooted, or on other data, since it last caught up.

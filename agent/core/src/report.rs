@@ -34,7 +34,7 @@ pub fn report(
         tablet: tablet.clone(),
         boot_id: observed.boot_id.clone(),
         promised: persisted.promised,
-        generation: persisted.generation,
+        generation: memory.heard(persisted),
         mysqld: mysqld_state(observed),
         incarnation: observed.incarnation,
         gtid: server.map(|server| GtidPosition {

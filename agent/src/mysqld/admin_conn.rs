@@ -170,6 +170,19 @@ impl AdminConn {
             .await
     }
 
+    /// The rows of several queries that travel together, in their order.
+    pub async fn row_sets(&mut self, queries: &str) -> Result<Vec<Vec<Row>>, AdminError> {
+        self.limited(queries, QUERY_TIMEOUT, async |conn| {
+            let mut result = conn.query_iter(queries).await?;
+            let mut sets = Vec::new();
+            while !result.is_empty() {
+                sets.push(result.collect().await?);
+            }
+            Ok(sets)
+        })
+        .await
+    }
+
     /// Several statements as one transaction.
     pub async fn transaction(
         &mut self,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mysql_async::Row;
+use mysql_async::{Row, from_row_opt, prelude::FromRow};
 use vt_agent_core::{Channel, SchemaChangeState, Server};
 use vt_proto::{gtid::GtidSet, report::ThreadState, topology::Endpoint};
 
@@ -41,13 +41,16 @@ impl StatusError {
     }
 }
 
+/// The order of the queries of one observation, which travel together.
 const FLAGS: &str = "SELECT @@global.server_uuid, @@global.read_only, @@global.super_read_only, @@global.offline_mode, \
      @@global.rpl_semi_sync_source_enabled, @@global.rpl_semi_sync_source_wait_for_replica_count, \
-     @@global.rpl_semi_sync_replica_enabled, \
-     (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_wait_sessions'), \
-     (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_replica_status')";
+     @@global.rpl_semi_sync_replica_enabled";
+const CHANNEL: &str = "SHOW REPLICA STATUS";
+const COUNTERS: &str = "SELECT LOWER(variable_name), variable_value FROM performance_schema.global_status \
+     WHERE variable_name IN ('Rpl_semi_sync_source_wait_sessions', 'Rpl_semi_sync_replica_status')";
+const EXECUTED: &str = "SELECT @@global.gtid_executed";
 
-type Flags = (String, bool, bool, bool, bool, u32, bool, String, String);
+type Flags = (String, bool, bool, bool, bool, u32, bool);
 
 /// Ages in microseconds: of the last heartbeat, of the last event, of the stream behind the source's commits, and how long
 /// the oldest transaction that is being applied was committed ago. The zero time of MySQL means never.
@@ -71,32 +74,26 @@ pub async fn observe(
     interest: &Interest,
     io_age_ms: Option<u64>,
 ) -> Result<Server, StatusError> {
-    let flags: Vec<Flags> = conn.rows(FLAGS).await?;
-    let flags = flags
-        .into_iter()
-        .next()
-        .ok_or_else(|| StatusError::answer("no row of settings"))?;
-    let row = conn.row("SHOW REPLICA STATUS").await?;
-    let mut channel = match &row {
-        Some(row) => Some(read_channel(row)?),
-        None => None,
-    };
+    let queries = [FLAGS, COUNTERS, CHANNEL, EXECUTED, AGES].join("; ");
+    let sets = conn.row_sets(&queries).await?;
+    let [flags, counters, channel, executed, ages] = <[Vec<Row>; 5]>::try_from(sets)
+        .map_err(|sets| StatusError::answer(format!("{} answers to 5 queries", sets.len())))?;
+    let flags: Flags = first(flags)?.ok_or_else(|| StatusError::answer("no settings"))?;
+    let counters = read_counters(counters)?;
+    let executed: Option<(String,)> = first(executed)?;
+    let executed = gtid_set(executed.as_ref().map_or("", |(text,)| text))?;
+    let row = channel.into_iter().next();
+    let mut channel = row.as_ref().map(read_channel).transpose()?;
+    let retrieved = row.as_ref().and_then(|row| text(row, "Retrieved_Gtid_Set"));
+    let received = executed.union(&gtid_set(&retrieved.unwrap_or_default())?);
+    if let Some(channel) = &mut channel {
+        let ages: Ages = first(ages)?.unwrap_or_default();
+        judge_ages(channel, ages, received == executed, io_age_ms);
+    }
     let app_transactions = match interest.app_transactions {
         true => count_app_transactions(conn).await?,
         false => 0,
     };
-    let executed: Vec<String> = conn.rows("SELECT @@global.gtid_executed").await?;
-    let executed = gtid_set(executed.first().map_or("", String::as_str))?;
-    let retrieved = match &row {
-        Some(row) => gtid_set(&text(row, "Retrieved_Gtid_Set").unwrap_or_default())?,
-        None => GtidSet::new(),
-    };
-    let received = executed.union(&retrieved);
-    if let Some(channel) = &mut channel {
-        let ages: Vec<Ages> = conn.rows(AGES).await?;
-        let ages = ages.into_iter().next().unwrap_or_default();
-        judge_ages(channel, ages, received == executed, io_age_ms);
-    }
     let (schemas, schema_changes) = match &interest.schemas {
         Some(wanted) => (
             read_schemas(conn, wanted).await?,
@@ -104,7 +101,6 @@ pub async fn observe(
         ),
         None => (BTreeSet::new(), BTreeMap::new()),
     };
-    let number = |text: &str| text.parse().unwrap_or(0);
     Ok(Server {
         server_uuid: flags.0,
         read_only: flags.1,
@@ -112,9 +108,9 @@ pub async fn observe(
         offline_mode: flags.3,
         source_semi_sync: flags.4,
         wait_for_replica_count: flags.5,
-        wait_sessions: number(&flags.7),
+        wait_sessions: counters.0,
         replica_semi_sync: flags.6,
-        replica_acknowledges: flags.8 == "ON",
+        replica_acknowledges: counters.1,
         channel,
         executed,
         received,
@@ -122,6 +118,26 @@ pub async fn observe(
         schemas,
         schema_changes,
     })
+}
+
+fn first<T: FromRow>(rows: Vec<Row>) -> Result<Option<T>, StatusError> {
+    let row = rows.into_iter().next();
+    row.map(|row| from_row_opt(row).map_err(|error| StatusError::answer(error.to_string())))
+        .transpose()
+}
+
+/// Waiting commits, and whether the IO thread acknowledges.
+fn read_counters(rows: Vec<Row>) -> Result<(u32, bool), StatusError> {
+    let mut counters = (0, false);
+    for row in rows {
+        let (name, value): (String, String) =
+            from_row_opt(row).map_err(|error| StatusError::answer(error.to_string()))?;
+        match name.as_str() {
+            "rpl_semi_sync_source_wait_sessions" => counters.0 = value.parse().unwrap_or(0),
+            _ => counters.1 = value == "ON",
+        }
+    }
+    Ok(counters)
 }
 
 fn gtid_set(text: &str) -> Result<GtidSet, StatusError> {

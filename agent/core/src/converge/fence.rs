@@ -1,6 +1,8 @@
 //! Goal: stop serving as primary, at any price. Never a clean shutdown, never a read-only switch behind a waiting commit.
 
-use super::{Step, View};
+use vt_proto::epoch::Incarnation;
+
+use super::{Step, View, answering};
 use crate::{action::Action, claims, observed::Process};
 
 pub(super) fn step(view: &View<'_>) -> Step {
@@ -12,6 +14,22 @@ pub(super) fn step(view: &View<'_>) -> Step {
         // Down behind the marker: fenced. It stays down until its tail can be judged.
         Process::Absent | Process::Down { .. } | Process::Held { .. } => Step::rest(),
     }
+}
+
+/// Fenced, but started once more after this very life, because nobody else's data tell every acknowledged write. It starts
+/// closed and without replication; the promise on disk keeps it from serving, the marker returns while it runs.
+pub(super) fn reveal(view: &View<'_>, restart_after: Incarnation) -> Step {
+    let ended = matches!(view.observed.process, Process::Down { .. });
+    if !ended && view.observed.server.is_none() && view.observed.unresponsive_ms.is_none() {
+        return answering(view);
+    }
+    if !ended || view.observed.incarnation != restart_after {
+        return step(view);
+    }
+    if view.observed.fence_marker.is_some() {
+        return view.attempt(Action::RemoveFenceMarker);
+    }
+    view.attempt(Action::StartMysqld)
 }
 
 /// Close it with short limits; where one is missed or a commit waits, kill.

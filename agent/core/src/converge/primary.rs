@@ -37,7 +37,9 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
         },
     };
     match &view.persisted.primaryship {
-        Some(primaryship) if is_open(view, primaryship) => keep_open(view, order, server),
+        Some(primaryship) if is_open(view, primaryship) => {
+            keep_open(view, order, server, primaryship)
+        }
         primaryship => open(view, order, server, primaryship.as_ref()),
     }
 }
@@ -57,7 +59,9 @@ fn restart(view: &View<'_>, order: &Order<'_>) -> Step {
 
 /// Its first row of this epoch was acknowledged in this life of mysqld.
 fn is_open(view: &View<'_>, primaryship: &Primaryship) -> bool {
-    primaryship.epoch == view.epoch && primaryship.opened == Some(view.observed.incarnation)
+    let life = (view.epoch, view.observed.incarnation);
+    primaryship.epoch == view.epoch
+        && (primaryship.opened == Some(life.1) || view.memory.term_row == Some(life))
 }
 
 fn open(
@@ -96,22 +100,17 @@ fn open(
     if server.super_read_only {
         return view.attempt(Action::OpenForAgent);
     }
-    let life = (view.epoch, view.observed.incarnation);
-    if view.memory.term_row != Some(life) {
-        return work(
-            view,
-            Work::TermRow {
-                epoch: life.0,
-                incarnation: life.1,
-            },
-        );
-    }
-    view.attempt(Action::Persist(Record::Opened {
-        incarnation: view.observed.incarnation,
-    }))
+    work(
+        view,
+        Work::TermRow {
+            epoch: view.epoch,
+            incarnation: view.observed.incarnation,
+        },
+    )
 }
 
-/// Apply everything: what was acknowledged in the epochs before, and what else has arrived. Then forget the channel.
+/// Apply everything: what was acknowledged in the epochs before, and what else has arrived. The channel stays, its IO thread
+/// off, until the tablet is open: forgetting it takes a while, and writers wait.
 fn drain(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
     let Some(channel) = &server.channel else {
         return (!server.executed.contains(order.start_gtid))
@@ -122,7 +121,7 @@ fn drain(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
     }
     let all = order.start_gtid.union(&server.received);
     if server.executed.contains(&all) {
-        return Some(view.attempt(Action::ResetReplication));
+        return None;
     }
     if let Some(step) = keep_applying(view, server) {
         return Some(step);
@@ -140,7 +139,12 @@ fn missing(order: &Order<'_>, have: &GtidSet) -> String {
     )
 }
 
-fn keep_open(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
+fn keep_open(
+    view: &View<'_>,
+    order: &Order<'_>,
+    server: &Server,
+    primaryship: &Primaryship,
+) -> Step {
     if !server.source_semi_sync || server.wait_for_replica_count != order.acks {
         return view.attempt(Action::EnableSourceSemiSync { acks: order.acks });
     }
@@ -152,6 +156,15 @@ fn keep_open(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
     }
     if server.read_only {
         return view.attempt(Action::OpenForAll);
+    }
+    let opened = view.observed.incarnation;
+    if primaryship.opened != Some(opened) {
+        return view.attempt(Action::Persist(Record::Opened {
+            incarnation: opened,
+        }));
+    }
+    if server.channel.is_some() {
+        return view.attempt(Action::ResetReplication);
     }
     let absent = order
         .schemas

@@ -49,7 +49,7 @@ fn becoming_primary() {
                 chosen(h);
                 h.channel().io = ThreadState::Off;
             },
-            Do(Action::ResetReplication),
+            Do(Action::EnableSourceSemiSync { acks: 1 }),
         ),
         (
             "semi-sync only now",
@@ -212,4 +212,28 @@ fn schema_changes_run_once() {
         };
         check(&format!("{state:?}"), &expect, &host);
     }
+}
+
+#[test]
+fn a_generation_is_written_down_before_an_end_is_claimed_and_else_in_time() {
+    let promise = |epoch| {
+        Do(Action::Persist(Record::Promise {
+            epoch: Epoch(epoch),
+            generation: Generation(21),
+        }))
+    };
+    let newer = |goal: Goal| {
+        let mut host = Host::primary();
+        host.desired.generation = Generation(21);
+        host.desired.goal = goal;
+        host.memory.follow(&host.desired, host.now_ms);
+        host
+    };
+    let demoting = newer(Goal::Demote { grace_ms: 100 });
+    check("before a demotion", &promise(4), &demoting);
+    assert_eq!(demoting.claims().demoted, None);
+    let mut open = newer(primary_goal());
+    check("not while somebody waits", &Rest, &open);
+    open.now_ms += 500;
+    check("in time", &promise(4), &open);
 }

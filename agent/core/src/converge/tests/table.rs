@@ -47,12 +47,18 @@ fn a_promise_comes_before_everything() {
         primary_goal(),
     ] {
         let mut host = Host::primary();
-        host.desired.goal = goal;
+        host.desired.goal = goal.clone();
         host.desired.epoch = Epoch(5);
         host.desired.generation = Generation(21);
-        let promise = Action::Persist(Record::Promise {
-            epoch: Epoch(5),
-            generation: Generation(21),
+        let (epoch, generation) = (Epoch(5), Generation(21));
+        let server_uuid = OWN.to_owned();
+        let promise = Action::Persist(match goal {
+            Goal::Primary { .. } => Record::PromiseAsPrimary {
+                epoch,
+                generation,
+                server_uuid,
+            },
+            _ => Record::Promise { epoch, generation },
         });
         check("promise", &Do(promise), &host);
         assert_eq!(host.claims().revoked, None);
