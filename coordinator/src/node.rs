@@ -224,28 +224,34 @@ impl Node {
     }
 
     fn take_messages(&mut self, first: RaftMessage) {
-        let mut next = Some(first);
         let now_ms = clock::now().monotonic_ms;
-        for _ in 0..TAKEN_AT_ONCE_MAX {
-            let Some(message) = next else { return };
-            let from = message.from;
-            match self.peer.step(message) {
-                Ok(()) => drop(self.last_heard_ms.insert(from, now_ms)),
-                Err(error) => {
-                    self.metrics.raft_refused.inc();
-                    warn!(from, %error, "a message of a member was refused");
-                }
+        self.take_message(first, now_ms);
+        for _ in 1..TAKEN_AT_ONCE_MAX {
+            let Ok(message) = self.inbox.try_recv() else {
+                return;
+            };
+            self.take_message(message, now_ms);
+        }
+    }
+
+    fn take_message(&mut self, message: RaftMessage, now_ms: u64) {
+        let from = message.from;
+        match self.peer.step(message) {
+            Ok(()) => drop(self.last_heard_ms.insert(from, now_ms)),
+            Err(error) => {
+                self.metrics.raft_refused.inc();
+                warn!(from, %error, "a message of a member was refused");
             }
-            next = self.inbox.try_recv().ok();
         }
     }
 
     fn take_requests(&mut self, first: Request) {
-        let mut next = Some(first);
-        for _ in 0..TAKEN_AT_ONCE_MAX {
-            let Some(request) = next else { return };
+        self.request(first);
+        for _ in 1..TAKEN_AT_ONCE_MAX {
+            let Ok(request) = self.requests.try_recv() else {
+                return;
+            };
             self.request(request);
-            next = self.requests.try_recv().ok();
         }
     }
 

@@ -63,7 +63,6 @@ fn config(id: u64, directory: &Path, grpc: &[SocketAddr], http: &[SocketAddr]) -
 
 impl Group {
     async fn start(size: u64) -> Self {
-        drop(tracing_subscriber::fmt().try_init());
         let directory = tempfile::tempdir().unwrap();
         let count = usize::try_from(size).unwrap();
         let ports = free_ports(2 * count);
@@ -92,7 +91,10 @@ impl Group {
         };
         let stop = CancellationToken::new();
         let handle = app.handle.clone();
-        let task = tokio::spawn(app.serve(stop.clone()));
+        let serve = app.serve(stop.clone());
+        let task = tokio::spawn(async {
+            serve.await.inspect_err(|error| println!("FAILED: {error:#}"))
+        });
         self.running.insert(id, Running { handle, stop, task });
     }
 
