@@ -38,6 +38,9 @@ pub enum Goal {
     Revoke,
     /// Promise the epoch and stop serving as primary, at any price; report `fenced`.
     Fence,
+    /// Fenced, and needed: when this life of mysqld ended, start it again, closed and without replication, so that its data can
+    /// be read. Then report `fenced` as for `Fence`.
+    Reveal { restart_after: Incarnation },
     /// Replicate from the source.
     Replica {
         source: Endpoint,

@@ -1,4 +1,6 @@
 //! The worlds that Vitrail is tried in: tidiness of the tree, simulated clusters, real clusters. Nothing here ships.
 
+pub mod check;
 pub mod cluster;
+pub mod sim;
 pub mod tidy;

@@ -35,7 +35,10 @@ fn goal(state: &State, set: &Versioned<ReplicaSet>, alias: &TabletAlias) -> Goal
     let is_primary = record.primary.as_ref() == Some(alias);
     match &record.phase {
         Phase::Forming => Goal::Standby,
-        Phase::Revoking { previous, .. } if previous == alias => Goal::Fence,
+        Phase::Revoking { previous, .. } if previous == alias => match record.restart_after {
+            Some(restart_after) => Goal::Reveal { restart_after },
+            None => Goal::Fence,
+        },
         Phase::Revoking { .. } => Goal::Revoke,
         Phase::Switching { .. } if is_primary => Goal::Demote {
             grace_ms: DEMOTE_GRACE_MS,

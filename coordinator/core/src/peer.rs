@@ -170,6 +170,10 @@ impl Peer {
             snapshot_ticks: BTreeMap::new(),
             last_hard_state,
         };
+        if config.voters == [config.id] {
+            // There is nobody to wait for.
+            peer.node.campaign()?;
+        }
         peer.keep_election_ticks();
         Ok(peer)
     }

@@ -225,6 +225,9 @@ impl From<Goal> for wire::desired::Goal {
             Goal::Demote { grace_ms } => Self::Demote(wire::Demote { grace_ms }),
             Goal::Revoke => Self::Revoke(wire::Revoke {}),
             Goal::Fence => Self::Fence(wire::Fence {}),
+            Goal::Reveal { restart_after } => Self::Reveal(wire::Reveal {
+                restart_after: restart_after.0,
+            }),
             Goal::Replica {
                 source,
                 source_alias,
@@ -257,6 +260,9 @@ impl TryFrom<wire::desired::Goal> for Goal {
             Wire::Demote(wire::Demote { grace_ms }) => Self::Demote { grace_ms },
             Wire::Revoke(_) => Self::Revoke,
             Wire::Fence(_) => Self::Fence,
+            Wire::Reveal(wire::Reveal { restart_after }) => Self::Reveal {
+                restart_after: Incarnation(restart_after),
+            },
             Wire::Replica(replica) => Self::Replica {
                 source: required("source", replica.source)?,
                 source_alias: parse("source_alias", &replica.source_alias)?,

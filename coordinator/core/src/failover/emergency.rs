@@ -22,6 +22,9 @@ use super::{
 };
 use crate::durability::{self, answers_needed};
 
+/// How long ackers may take to come back with intact data before the former primary is started to be read.
+pub const REVEAL_AFTER_MS: u64 = 5_000;
+
 /// In `Stable`: the primary serves, unless it is dead.
 pub fn stable(situation: &Situation<'_>) -> Verdict {
     let Some(primary) = &situation.record().primary else {
@@ -131,7 +134,7 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
     }
     let maximum = match discovered(situation, previous) {
         Ok(maximum) => maximum,
-        Err(why_not) => return Verdict::Blocked(why_not),
+        Err(why_not) => return reveal_previous(situation, previous, why_not),
     };
     let candidates = candidates(situation, previous, &maximum);
     let Some(best) = candidates.first() else {
@@ -146,6 +149,33 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
         ));
     }
     establish(situation, previous, reason, &best.alias, maximum)
+}
+
+/// Lets the former primary be read when the ackers' data do not suffice. Late, because its start commits what nobody
+/// acknowledged: then nothing of it can be cut any more, and if another becomes primary after all it needs a copy.
+fn reveal_previous(situation: &Situation<'_>, previous: &TabletAlias, why_not: String) -> Verdict {
+    let record = situation.record();
+    let ended = situation.answer(previous).filter(|report| {
+        report.promised >= record.epoch
+            && matches!(report.mysqld, MysqldState::Exited { .. })
+            && record.restart_after != Some(report.incarnation)
+    });
+    let Some(ended) = ended.filter(|_| situation.phase_age_ms() >= REVEAL_AFTER_MS) else {
+        return Verdict::Blocked(why_not);
+    };
+    let event = situation.event(
+        "failover.reveal",
+        format!("{previous} may start its mysqld, closed, to be read"),
+        vec![
+            ("because".to_owned(), why_not),
+            ("life".to_owned(), ended.incarnation.to_string()),
+        ],
+    );
+    let record = ReplicaSet {
+        restart_after: Some(ended.incarnation),
+        ..record.clone()
+    };
+    Verdict::commit(situation, Trigger::DataMissing, record, event)
 }
 
 /// Whether no transaction of the epoch before can get an OK any more.

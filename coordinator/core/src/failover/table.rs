@@ -50,6 +50,8 @@ pub enum Trigger {
     PrimaryDemoted,
     /// The primary or the candidate did not get ready in time.
     SwitchoverFailed,
+    /// Too few ackers have intact data, and the former primary is down behind its fence.
+    DataMissing,
     /// Nobody can acknowledge the old epoch, every acknowledged write is found, and a candidate has applied them all.
     CandidateDrained,
     /// The new primary is open: its first own row is acknowledged.
@@ -150,6 +152,13 @@ pub const TABLE: &[Row] = &[
         Revoking,
         Next,
         "The primary died while it was to hand over: its acknowledged writes are found as after any other death.",
+    ),
+    row(
+        Revoking,
+        Trigger::DataMissing,
+        Revoking,
+        Same,
+        "The former primary has every write that it acknowledged, so it starts closed, behind its promise, to be read.",
     ),
     row(
         Revoking,

@@ -187,6 +187,7 @@ impl From<wire::Desired> for Desired {
             Some(Goal::Demote(_)) => "demote",
             Some(Goal::Revoke(_)) => "revoke",
             Some(Goal::Fence(_)) => "fence",
+            Some(Goal::Reveal(_)) => "reveal",
             Some(Goal::Replica(replica)) => {
                 view.source = Some(replica.source_alias);
                 "replica"

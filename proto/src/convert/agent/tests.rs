@@ -161,6 +161,9 @@ fn desired_states_survive_the_wire() {
         Goal::Demote { grace_ms: 30 },
         Goal::Revoke,
         Goal::Fence,
+        Goal::Reveal {
+            restart_after: Incarnation(4),
+        },
         replica(),
     ];
     for goal in goals {

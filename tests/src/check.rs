@@ -1,0 +1,9 @@
+//! Checkers of the invariants in the design, outside the code under test. They see everything and change nothing.
+
+pub mod acked_writes;
+pub mod epochs;
+pub mod one_primary;
+pub mod same_state;
+
+/// What was found to be wrong, in one sentence.
+pub type Violation = String;

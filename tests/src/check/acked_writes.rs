@@ -1,0 +1,37 @@
+//! Invariant 2: an acknowledged write survives. Here no disk is ever destroyed, so that not a single one may be missing.
+
+use std::collections::BTreeMap;
+
+use super::Violation;
+
+/// Every value that was acknowledged, and where.
+#[derive(Debug, Default)]
+pub struct AckedWrites {
+    acknowledged: BTreeMap<u64, String>,
+}
+
+impl AckedWrites {
+    /// A client got OK for this value.
+    pub fn acknowledged(&mut self, value: u64, place: String) {
+        self.acknowledged.insert(value, place);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// A tablet opens as primary, or the world ends with it as primary, with these values in its tables.
+    pub fn held_by(&self, who: &str, values: &BTreeMap<u64, u32>) -> Result<(), Violation> {
+        for (value, place) in &self.acknowledged {
+            match values.get(value) {
+                None => {
+                    return Err(format!("{who} lacks value {value}, acknowledged {place}"));
+                }
+                Some(1) => {}
+                Some(times) => return Err(format!("{who} has value {value} {times} times")),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Which faults a seed brings, drawn before the world starts, so that a failing run can be repeated with fewer of them.
+
+use super::random::Random;
+
+/// One kind of fault with its victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    KillMysqld {
+        host: usize,
+    },
+    KillAgent {
+        host: usize,
+    },
+    KillBoth {
+        host: usize,
+    },
+    /// Power loss: relay logs lose what was not synced.
+    Reboot {
+        host: usize,
+    },
+    /// The machine stands still and wakes with stale beliefs.
+    PauseHost {
+        host: usize,
+    },
+    HangMysqld {
+        host: usize,
+    },
+    StallApplier {
+        host: usize,
+    },
+    /// The host is cut off from everybody.
+    IsolateHost {
+        host: usize,
+    },
+    /// The host is cut off from the coordinators only.
+    CutFromCoordinators {
+        host: usize,
+    },
+    /// One direction between two nodes.
+    CutOneWay {
+        from: usize,
+        to: usize,
+    },
+    KillCoordinator {
+        member: usize,
+    },
+    PauseCoordinator {
+        member: usize,
+    },
+    IsolateCoordinator {
+        member: usize,
+    },
+    /// Leadership moves although nobody failed.
+    MoveLeadership,
+    /// Leadership moves to and fro while a failover runs: the moment it matters.
+    KillPrimary,
+    KillLeader,
+    Switchover {
+        to: usize,
+    },
+    CreateKeyspace {
+        number: u64,
+    },
+}
+
+/// A fault in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at_ms: u64,
+    pub lasts_ms: u64,
+    pub kind: Kind,
+}
+
+/// The first fault comes after this: the replica set has formed by then, or is forming.
+const FIRST_MS: u64 = 1_000;
+
+/// The faults of a seed. Each seed leaves some kinds out and exaggerates others.
+pub fn schedule(random: &mut Random, hosts: usize, members: usize, end_ms: u64) -> Vec<Fault> {
+    let weights: Vec<u64> = (0..18).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect();
+    let total: u64 = weights.iter().sum();
+    let pause_ms_max = *random.pick(&[500, 2_000, 6_000]);
+    let mut faults = Vec::new();
+    let mut at_ms = FIRST_MS;
+    if total == 0 {
+        return faults;
+    }
+    loop {
+        at_ms += random.between(1, pause_ms_max);
+        if at_ms >= end_ms {
+            return faults;
+        }
+        let mut draw = random.between(1, total);
+        let index = weights
+            .iter()
+            .position(|weight| {
+                let hit = draw <= *weight;
+                draw = draw.saturating_sub(*weight);
+                hit
+            })
+            .unwrap_or_default();
+        let lasts_ms = *random.pick(&[50, 300, 1_500, 3_000, 8_000]);
+        faults.push(Fault {
+            at_ms,
+            lasts_ms: random.between(lasts_ms / 2, lasts_ms),
+            kind: draw_kind(random, index, hosts, members),
+        });
+    }
+}
+
+fn draw_kind(random: &mut Random, index: usize, hosts: usize, members: usize) -> Kind {
+    let host = random.between(0, hosts as u64 - 1) as usize;
+    let member = random.between(0, members as u64 - 1) as usize;
+    let node = |random: &mut Random| random.between(0, (hosts + members) as u64 - 1) as usize;
+    match index {
+        0 => Kind::KillMysqld { host },
+        1 => Kind::KillAgent { host },
+        2 => Kind::KillBoth { host },
+        3 => Kind::Reboot { host },
+        4 => Kind::PauseHost { host },
+        5 => Kind::HangMysqld { host },
+        6 => Kind::StallApplier { host },
+        7 => Kind::IsolateHost { host },
+        8 => Kind::CutFromCoordinators { host },
+        9 => Kind::CutOneWay {
+            from: node(random),
+            to: node(random),
+        },
+        10 => Kind::KillCoordinator { member },
+        11 => Kind::PauseCoordinator { member },
+        12 => Kind::IsolateCoordinator { member },
+        13 => Kind::MoveLeadership,
+        14 => Kind::KillPrimary,
+        15 => Kind::KillLeader,
+        16 => Kind::Switchover { to: host },
+        _ => Kind::CreateKeyspace {
+            number: random.between(1, 1_000_000),
+        },
+    }
+}

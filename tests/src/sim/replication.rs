@@ -1,0 +1,302 @@
+//! What flows between the modelled servers: binary log events, acknowledgements, applied transactions, clients' writes.
+
+use vt_proto::{epoch::Incarnation, report::ThreadState, routing::ServingState};
+
+use super::{
+    mysqld::{Transaction, What},
+    world::{Happening, World},
+};
+
+/// Between two looks of an IO thread at its source.
+const IO_STEP_MS: u64 = 10;
+/// Without a word from its source for so long, an IO thread starts to reconnect (replica_net_timeout).
+const NET_TIMEOUT_MS: u64 = 4_000;
+/// Between two attempts to connect (SOURCE_CONNECT_RETRY).
+const CONNECT_RETRY_MS: u64 = 1_000;
+/// Transactions that one look fetches.
+const BATCH: usize = 20;
+/// The source does not have what the replica has.
+const AHEAD_ERROR: u32 = 1236;
+
+impl World {
+    pub(super) fn io_step(&mut self, host: usize) {
+        self.after(IO_STEP_MS, Happening::IoStep { host });
+        if !self.hosts[host].is_working(self.now_ms) {
+            return;
+        }
+        let Some(replication) = &self.hosts[host].mysqld.replication else {
+            return;
+        };
+        let (io, heard_ms, tried_ms) = (replication.io, replication.heard_ms, replication.tried_ms);
+        let source = self.host_at(&replication.source);
+        let reachable = self.network.connected(self.node(host), self.node(source));
+        let refuses = reachable && !self.hosts[source].has_process();
+        let answers = reachable && self.hosts[source].is_working(self.now_ms);
+        let late = self.now_ms.saturating_sub(heard_ms) > NET_TIMEOUT_MS;
+        match io {
+            ThreadState::Off => {}
+            ThreadState::On if refuses || (!answers && late) => self.disconnect(host),
+            ThreadState::On if answers => self.fetch(host, source),
+            ThreadState::On => {}
+            ThreadState::Connecting if answers && self.now_ms >= tried_ms + CONNECT_RETRY_MS => {
+                self.connect(host, source);
+            }
+            ThreadState::Connecting => {}
+        }
+    }
+
+    fn disconnect(&mut self, host: usize) {
+        let now_ms = self.now_ms;
+        let mysqld = &mut self.hosts[host].mysqld;
+        if let Some(replication) = &mut mysqld.replication {
+            replication.io = ThreadState::Connecting;
+            replication.tried_ms = now_ms;
+        }
+        mysqld.new_connection();
+    }
+
+    fn connect(&mut self, host: usize, source: usize) {
+        let now_ms = self.now_ms;
+        let theirs = &self.hosts[source].mysqld;
+        let ahead = self.hosts[host]
+            .mysqld
+            .received
+            .of_server(&theirs.uuid)
+            .subtract(&theirs.logged);
+        let mysqld = &mut self.hosts[host].mysqld;
+        let Some(replication) = &mut mysqld.replication else {
+            return;
+        };
+        if !ahead.is_empty() {
+            replication.io = ThreadState::Off;
+            replication.io_error = Some((AHEAD_ERROR, format!("this replica is ahead: {ahead}")));
+            self.note(|| format!("tablet {host}: tablet {source} refuses it: ahead by {ahead}"));
+            return;
+        }
+        replication.io = ThreadState::On;
+        replication.heard_ms = now_ms;
+        let acknowledges = replication.acknowledges;
+        mysqld.new_connection();
+        self.note(|| {
+            format!("tablet {host}: replicates from tablet {source}, acknowledges: {acknowledges}")
+        });
+        if acknowledges {
+            self.acknowledge_what_is_there(host, source);
+        }
+    }
+
+    /// A semi-sync replica that connects acknowledges everything up to where it starts.
+    fn acknowledge_what_is_there(&mut self, host: usize, source: usize) {
+        let received = &self.hosts[host].mysqld.received;
+        let waiters = &self.hosts[source].mysqld.run.waiters;
+        let last = waiters
+            .iter()
+            .map(|waiter| &waiter.transaction)
+            .take_while(|transaction| received.has(&transaction.source, transaction.number))
+            .last()
+            .cloned();
+        if let Some(transaction) = last {
+            self.send_ack(host, source, transaction);
+        }
+    }
+
+    fn fetch(&mut self, host: usize, source: usize) {
+        let now_ms = self.now_ms;
+        let mysqld = &self.hosts[host].mysqld;
+        let Some(replication) = &mysqld.replication else {
+            return;
+        };
+        let have = mysqld.received.union(&replication.sent);
+        let transactions = self.hosts[source].mysqld.to_send(&have, BATCH);
+        let connection = replication.connection;
+        let (from, to) = (self.node(source), self.node(host));
+        let mut sent = replication.sent.clone();
+        for transaction in &transactions {
+            let Some(at_ms) = self.network.connection_arrival(now_ms, from, to) else {
+                self.disconnect(host);
+                return;
+            };
+            sent = sent.union(&transaction.gtid());
+            let transaction = transaction.clone();
+            self.at(
+                at_ms,
+                Happening::Relay {
+                    host,
+                    source,
+                    connection,
+                    transaction,
+                },
+            );
+        }
+        let received_all = self.hosts[host]
+            .mysqld
+            .received
+            .contains(&self.hosts[source].mysqld.logged);
+        if let Some(replication) = &mut self.hosts[host].mysqld.replication {
+            replication.sent = sent;
+            replication.heard_ms = now_ms;
+            replication.caught_up |= received_all;
+        }
+    }
+
+    pub(super) fn relay_arrives(
+        &mut self,
+        host: usize,
+        source: usize,
+        connection: u64,
+        transaction: Transaction,
+    ) {
+        let host_state = &self.hosts[host];
+        let current = host_state
+            .mysqld
+            .replication
+            .as_ref()
+            .is_some_and(|r| r.connection == connection && r.io == ThreadState::On);
+        if !current {
+            return;
+        }
+        if !host_state.is_working(self.now_ms) {
+            // It lies in the kernel's buffer until somebody reads.
+            self.after(
+                20,
+                Happening::Relay {
+                    host,
+                    source,
+                    connection,
+                    transaction,
+                },
+            );
+            return;
+        }
+        if !self.network.passes(self.node(source), self.node(host)) {
+            self.disconnect(host);
+            return;
+        }
+        let mysqld = &mut self.hosts[host].mysqld;
+        mysqld.receive(transaction.clone());
+        if mysqld.replication.as_ref().is_some_and(|r| r.acknowledges) {
+            self.send_ack(host, source, transaction);
+        }
+    }
+
+    fn send_ack(&mut self, replica: usize, source: usize, transaction: Transaction) {
+        let (from, to) = (self.node(replica), self.node(source));
+        let incarnation = self.hosts[source].incarnation;
+        match self.network.connection_arrival(self.now_ms, from, to) {
+            Some(at_ms) => self.at(
+                at_ms,
+                Happening::Ack {
+                    source,
+                    incarnation,
+                    replica,
+                    transaction,
+                },
+            ),
+            None => self.disconnect(replica),
+        }
+    }
+
+    pub(super) fn ack_arrives(
+        &mut self,
+        source: usize,
+        incarnation: Incarnation,
+        replica: usize,
+        transaction: Transaction,
+    ) {
+        let host_state = &mut self.hosts[source];
+        if host_state.incarnation != incarnation || !host_state.has_process() {
+            return;
+        }
+        if !host_state.is_working(self.now_ms) {
+            self.after(
+                20,
+                Happening::Ack {
+                    source,
+                    incarnation,
+                    replica,
+                    transaction,
+                },
+            );
+            return;
+        }
+        let done = host_state
+            .mysqld
+            .acknowledge(replica, &transaction.source, transaction.number);
+        for transaction in done {
+            self.work_acknowledged(source, &transaction.what);
+            self.committed(source, &transaction);
+        }
+    }
+
+    pub(super) fn apply_step(&mut self, host: usize) {
+        let wait_ms = self.random.between(1, 25);
+        self.after(wait_ms, Happening::ApplyStep { host });
+        let synced = self.random.chance(5);
+        let host_state = &mut self.hosts[host];
+        if host_state.is_working(self.now_ms) {
+            if !host_state.applier_stalled {
+                host_state.mysqld.apply_one();
+            }
+            if synced {
+                host_state.mysqld.relay_synced = host_state.mysqld.relay.len();
+            }
+        }
+    }
+
+    /// A client writes: where a router sends it, or, being rude, anywhere.
+    pub(super) fn client(&mut self) {
+        let wait_ms = self.client_random.between(5, 60);
+        self.after(wait_ms, Happening::Client);
+        let hosts = self.hosts.len() as u64;
+        let anywhere = self.client_random.between(0, hosts - 1) as usize;
+        let routed = self.routers[anywhere]
+            .replica_set(&self.set)
+            .and_then(|set| {
+                let serving = set.state == ServingState::Serving;
+                set.primary
+                    .as_ref()
+                    .filter(|_| serving)
+                    .map(|(alias, _)| alias.clone())
+            });
+        let target = match routed.and_then(|alias| self.host_of(&alias)) {
+            Some(host) if self.client_random.chance(50) => host,
+            _ => anywhere,
+        };
+        if !self.hosts[target].accepts_clients(self.now_ms) {
+            return;
+        }
+        self.next_value += 1;
+        let what = What::Write(self.next_value);
+        if let Some(transaction) = self.hosts[target].mysqld.write(what) {
+            self.note(|| format!("tablet {target}: OK without waiting for acknowledgements"));
+            self.committed(target, &transaction);
+        }
+    }
+
+    /// The tablets that could say OK now: open, and with enough ackers connected.
+    pub(super) fn able_to_acknowledge(&self) -> Vec<usize> {
+        (0..self.hosts.len())
+            .filter(|host| {
+                let state = &self.hosts[*host];
+                let run = &state.mysqld.run;
+                let ackers = self.ackers_of(*host);
+                let enough = !run.source_semi_sync || ackers >= run.acks as usize;
+                state.has_process() && !run.read_only && enough
+            })
+            .collect()
+    }
+
+    fn ackers_of(&self, source: usize) -> usize {
+        self.hosts
+            .iter()
+            .filter(|host| {
+                host.has_process()
+                    && host.mysqld.replication.as_ref().is_some_and(|r| {
+                        r.io == ThreadState::On
+                            && r.acknowledges
+                            && self.host_at(&r.source) == source
+                    })
+            })
+            .count()
+    }
+}

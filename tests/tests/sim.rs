@@ -1,0 +1,176 @@
+//! Runs simulated clusters: seeds that once failed first, then many others; and worlds that are broken on purpose.
+//!
+//! `VT_SIM_SEEDS=1000` runs more seeds, `VT_SIM_FIRST=5000` starts elsewhere, `VT_SIM_SEED=17` replays one with its trace.
+
+use std::{
+    fs, panic,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use vt_tests::sim::{Outcome, Plan, Sabotage, run};
+
+/// Seeds of an ordinary run.
+const SEEDS_DEFAULT: u64 = 200;
+/// Seeds within which each sabotage must be noticed.
+const SABOTAGE_SEEDS_MAX: u64 = 400;
+/// Lines of the shortest trace that are shown.
+const TRACE_LINES_SHOWN: usize = 120;
+/// Runs that looking for a shorter story may take.
+const SHRINK_RUNS_MAX: u64 = 150;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs a story; a panic of the code under test is a violation like any other.
+fn tell(plan: &Plan) -> Outcome {
+    let plan_again = plan.clone();
+    panic::catch_unwind(move || run(&plan_again)).unwrap_or_else(|cause| {
+        let text = cause
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Outcome {
+            violation: Some(format!("panic: {}", text.unwrap_or_default())),
+            trace: Vec::new(),
+            faults: 0,
+            acknowledged: 0,
+            epochs: 0,
+            healed_in_ms: None,
+        }
+    })
+}
+
+/// Tells the stories of many seeds on both processors; returns the failing ones, lowest first.
+fn failing(seeds: impl Iterator<Item = u64>, sabotage: Option<Sabotage>, enough: usize) -> Vec<(u64, String)> {
+    let seeds: Vec<u64> = seeds.collect();
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let done = found.lock().unwrap().len() >= enough;
+                    let Some(seed) = seeds.get(index).filter(|_| !done) else {
+                        return;
+                    };
+                    let plan = Plan { sabotage, ..Plan::of(*seed) };
+                    if let Some(violation) = tell(&plan).violation {
+                        found.lock().unwrap().push((*seed, violation));
+                    }
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap();
+    found.sort();
+    found
+}
+
+/// The fewest faults that still break the story, found by leaving out ever smaller parts.
+fn shortest(seed: u64) -> Outcome {
+    let count = tell(&Plan::of(seed)).faults;
+    let mut kept: Vec<usize> = (0..count).collect();
+    let mut part = kept.len().div_ceil(2);
+    let mut runs = 0;
+    while part >= 1 && runs < SHRINK_RUNS_MAX {
+        let mut start = 0;
+        while start < kept.len() && runs < SHRINK_RUNS_MAX {
+            let mut fewer = kept.clone();
+            fewer.drain(start..(start + part).min(kept.len()));
+            let plan = Plan { only_faults: Some(fewer.clone()), ..Plan::of(seed) };
+            runs += 1;
+            if tell(&plan).violation.is_some() {
+                kept = fewer;
+            } else {
+                start += part;
+            }
+        }
+        part = if part == 1 { 0 } else { part.div_ceil(2) };
+    }
+    tell(&Plan { only_faults: Some(kept), trace: true, ..Plan::of(seed) })
+}
+
+fn explain(seed: u64, violation: &str) -> String {
+    let outcome = shortest(seed);
+    let from = outcome.trace.len().saturating_sub(TRACE_LINES_SHOWN);
+    format!(
+        "seed {seed}: {violation}\nshortest story: {}\n{}\nreplay: VT_SIM_SEED={seed} cargo test -p vt-tests --test sim -- --nocapture\n",
+        outcome.violation.unwrap_or_default(),
+        outcome.trace[from..].join("\n"),
+    )
+}
+
+fn demand_none(failing: &[(u64, String)]) {
+    if let Some((seed, violation)) = failing.first() {
+        let seeds: Vec<String> = failing.iter().map(|(seed, why)| format!("{seed} ({why})")).collect();
+        panic!("{}\nall failing seeds: {}", explain(*seed, violation), seeds.join("; "));
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    let mut seeds = Vec::new();
+    for entry in fs::read_dir(&folder).expect("the folder of regressions") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("a regression file");
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+            let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
+            seeds.push(seed.unwrap_or_else(|| panic!("{}: '{line}' starts with no seed", path.display())));
+        }
+    }
+    demand_none(&failing(seeds.into_iter(), None, 1));
+}
+
+#[test]
+fn clusters_are_safe_under_faults_and_whole_after_them() {
+    if let Some(seed) = number("VT_SIM_SEED") {
+        let outcome = tell(&Plan { trace: true, ..Plan::of(seed) });
+        for line in &outcome.trace {
+            println!("{line}");
+        }
+        println!(
+            "seed {seed}: {} acknowledged, epoch {}, whole {:?} ms after healing",
+            outcome.acknowledged, outcome.epochs, outcome.healed_in_ms
+        );
+        assert_eq!(outcome.violation, None);
+        return;
+    }
+    let first = number("VT_SIM_FIRST").unwrap_or(1);
+    let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    demand_none(&failing(first..first + count, None, 10));
+}
+
+/// Each of these breaks one rule of the agent; a checker must notice, or it would not notice a real mistake either.
+#[test]
+fn sabotage_is_noticed() {
+    for sabotage in [
+        Sabotage::SkipRevokeWait,
+        Sabotage::OpenBeforeDrain,
+        Sabotage::IgnoreEpoch,
+        Sabotage::ExecutedForReceived,
+    ] {
+        let found = failing(1..SABOTAGE_SEEDS_MAX, Some(sabotage), 1);
+        assert!(!found.is_empty(), "{sabotage:?} was not noticed in {SABOTAGE_SEEDS_MAX} seeds");
+        println!("{sabotage:?}: seed {}: {}", found[0].0, found[0].1);
+    }
+}
+
+/// A seed is a story: told twice, it is the same one.
+#[test]
+fn a_seed_replays() {
+    let tell = |seed| {
+        let outcome = tell(&Plan { trace: true, ..Plan::of(seed) });
+        (outcome.trace, outcome.acknowledged, outcome.healed_in_ms)
+    };
+    for seed in [1, 2, 3] {
+        assert!(tell(seed) == tell(seed), "seed {seed} told two stories");
+    }
+}
