@@ -412,7 +412,7 @@ def _(db):
     run(db, f"DROP TABLE {KEYSPACE}.py_qualified")
 
 
-@check("kills a running statement")
+@check("kills a running statement", direct_only=True)
 def _(db):
     sleeper = connect()
     outcome = []
@@ -513,6 +513,7 @@ def _(db):
         ("STOP REPLICA", ACCESS_DENIED),
         ("SHUTDOWN", ACCESS_DENIED),
         ("SELECT * FROM no_such_keyspace.t", BAD_DATABASE),
+        ("KILL QUERY 1", ER.NO_SUCH_THREAD),
     ]:
         with fails_with(code):
             rows(db, sql)

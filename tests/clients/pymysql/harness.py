@@ -41,11 +41,16 @@ def connect(**options):
     return pymysql.connect(**settings)
 
 
-def check(name, router_only=False):
+def check(name, router_only=False, direct_only=False):
     """Registers a check; it gets a fresh connection."""
+    skip = None
+    if router_only and IS_DIRECT:
+        skip = "only a router does this"
+    elif direct_only and not IS_DIRECT:
+        skip = "the router does not do this yet"
 
     def register(function):
-        _checks.append((name, function, router_only))
+        _checks.append((name, function, skip))
         return function
 
     return register
@@ -91,9 +96,9 @@ def until(expected, read):
 
 def main():
     failed = 0
-    for name, function, router_only in _checks:
-        if router_only and IS_DIRECT:
-            print(f"pymysql  skip    {name}: only a router does this", flush=True)
+    for name, function, skip in _checks:
+        if skip:
+            print(f"pymysql  skip    {name}: {skip}", flush=True)
             continue
         try:
             connection = connect()
