@@ -213,15 +213,28 @@ async fn a_dead_host_of_the_primary_is_replaced_and_returns() -> anyhow::Result<
 async fn a_failover_outlives_the_coordinator_that_leads_it() -> anyhow::Result<()> {
     let cluster = cluster().await?;
     let writers = writers(&cluster).await?;
-    let before = cluster.overview().await?;
-    let (alias, epoch) = primary(&before);
-    let leader = usize::try_from(cluster.cluster().await?.leader_id)?;
-    let leader = before.coordinators().nth(leader - 1).context("a leader")?;
-    kill_now(before.agent(&alias).mysqld_pid)?;
-    kill_now(leader.pid)?;
-    failed_over(&cluster, epoch).await?;
-    more_writes(&writers).await?;
-    cluster.heal().await?;
+    // Once before the leader can have heard of the exit, once as soon as it shows that it has.
+    for has_begun in [false, true] {
+        let before = cluster.overview().await?;
+        let (alias, epoch) = primary(&before);
+        let leader = usize::try_from(cluster.cluster().await?.leader_id)?;
+        let leader = before.coordinators().nth(leader - 1).context("a leader")?;
+        let killed = before.agent(&alias).mysqld_pid;
+        kill_now(killed)?;
+        if has_begun {
+            let begun = |now: &Overview| now.epoch() > epoch || now.serving_primary().is_none();
+            cluster.wait("the begin of a failover", begun).await?;
+        }
+        kill_now(leader.pid)?;
+        // The next leader may also let the same primary start again: then it is another life of mysqld.
+        let goes_on = |now: &Overview| {
+            let is_another = |alias: &str| now.agent(alias).mysqld_pid != killed;
+            now.serving_primary().is_some_and(is_another)
+        };
+        cluster.wait("a primary", goes_on).await?;
+        more_writes(&writers).await?;
+        cluster.heal().await?;
+    }
     finish(&cluster, writers).await
 }
 
