@@ -19,7 +19,7 @@ impl std::fmt::Display for Unfinished {
     }
 }
 
-/// The statements of a text, without delimiters and outer white space. What is only comments is left out.
+/// The statements of a text, without delimiters, outer white space and the comments before them.
 pub fn split(text: &str) -> Result<Vec<String>, Unfinished> {
     let mut splitter = Splitter {
         text,
@@ -39,7 +39,7 @@ pub fn split(text: &str) -> Result<Vec<String>, Unfinished> {
 struct Splitter<'a> {
     text: &'a str,
     at: usize,
-    /// Where the statement that is being read begins.
+    /// Where the statement that is being read begins: after the comments before it.
     start: usize,
     /// Whether it has more than comments and white space so far.
     meaningful: bool,
@@ -75,8 +75,7 @@ impl Splitter<'_> {
             // What stands in /*! */ is executed, and hints in /*+ */ belong to what is.
             let executed = rest.starts_with("/*!");
             let length = closed(rest, 2, "*/").ok_or_else(|| self.unfinished("a comment"))?;
-            self.meaningful |= executed;
-            self.at += length;
+            self.take(length, executed);
             return Ok(());
         }
         let Some(character) = rest.chars().next() else {
@@ -92,9 +91,16 @@ impl Splitter<'_> {
             })?,
             _ => character.len_utf8(),
         };
-        self.meaningful |= !character.is_whitespace();
-        self.at += length;
+        self.take(length, !character.is_whitespace());
         Ok(())
+    }
+
+    fn take(&mut self, length: usize, meaningful: bool) {
+        if meaningful && !self.meaningful {
+            self.start = self.at;
+            self.meaningful = true;
+        }
+        self.at += length;
     }
 
     /// The word after `DELIMITER`, where the client's command stands: between statements.
@@ -179,10 +185,7 @@ mod tests {
                 "DELIMITER //\nCREATE x BEGIN a; b; END//\ndelimiter ;\nc; d",
                 &["CREATE x BEGIN a; b; END", "c", "d"],
             ),
-            (
-                "-- x\nCREATE TABLE é (a INT);",
-                &["-- x\nCREATE TABLE é (a INT)"],
-            ),
+            ("-- x\nCREATE TABLE é (a INT);", &["CREATE TABLE é (a INT)"]),
             ("a --", &["a --"]),
         ];
         for (text, expected) in cases {

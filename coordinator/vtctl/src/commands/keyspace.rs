@@ -152,13 +152,12 @@ async fn wait_for_schema(
     limit: Duration,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
-    let mut progress = None;
+    let mut progress = Progress::quietly();
     loop {
         let set = replica_set::fetch_one(client, set).await?;
         let Some(missing) = schema_missing(&set, keyspace) else {
             return Ok(());
         };
-        let progress = progress.get_or_insert_with(|| Progress::start("waiting for the schema"));
         progress.step(&missing);
         if Instant::now() >= deadline {
             let message = format!("keyspace {keyspace} is known and not served yet: {missing}");

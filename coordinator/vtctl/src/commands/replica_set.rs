@@ -123,7 +123,7 @@ async fn switchover(
         });
     }
     let deadline = began + global.timeout_or(SWITCHOVER_TIMEOUT);
-    let mut progress = Progress::start(&format!("moving the primary of {name}"));
+    let mut progress = Progress::quietly();
     let after = loop {
         let set = fetch_one(client, &name).await?;
         match outcome(&before, &set, written.revision) {

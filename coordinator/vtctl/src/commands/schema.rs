@@ -111,14 +111,13 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
 
 async fn wait(client: &mut Client, id: u64, limit: Duration) -> anyhow::Result<Change> {
     let began = Instant::now();
-    let mut progress = None;
+    let mut progress = Progress::quietly();
     loop {
         let change = fetch(client, id).await?;
         if change.status != "pending" {
             return Ok(change);
         }
-        progress
-            .get_or_insert_with(|| Progress::start(&format!("schema change {id} is under way")));
+        progress.step(&format!("schema change {id} is under way"));
         if began.elapsed() >= limit {
             return Err(Failure::new(
                 Kind::Failed,

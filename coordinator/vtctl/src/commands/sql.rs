@@ -195,7 +195,7 @@ async fn connect(login: &ClientFile, keyspace: &str, limit: Duration) -> anyhow:
     match connected {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(mysql_async::Error::Server(error))) => Err(Failure::new(
-            Kind::Refused,
+            refusal_kind(error.code),
             format!("the router at {address} refuses: {error}"),
         )
         .into()),
@@ -211,4 +211,13 @@ async fn connect(login: &ClientFile, keyspace: &str, limit: Duration) -> anyhow:
         )
         .into()),
     }
+}
+
+/// A keyspace that is not there is something else than a user who is not let in.
+fn refusal_kind(code: u16) -> Kind {
+    const ER_BAD_DB_ERROR: u16 = 1049;
+    if code == ER_BAD_DB_ERROR {
+        return Kind::NotFound;
+    }
+    Kind::Refused
 }
