@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use vt_proto::topology::Endpoint;
 
 use super::quoted;
@@ -13,26 +14,30 @@ use crate::mysqld::{
 
 /// `rpl_stop_replica_timeout` is 2 s; a little more for the answer.
 const STOP_LIMIT: Duration = Duration::from_millis(2_400);
+/// A thread that can be stopped has stopped by then, also one that is connecting.
+const CUT_AFTER: Duration = Duration::from_millis(150);
 const START_LIMIT: Duration = Duration::from_secs(5);
 /// So often is the source's silence seen: a heartbeat each 0.2 s on an idle stream.
 const HEARTBEAT_PERIOD_S: &str = "0.2";
 /// Tries one a second, for years: giving up would leave nobody to start it again.
 const RETRY_COUNT: u32 = 100_000_000;
 
-/// STOP REPLICA IO_THREAD, whatever state it shows. Where it does not return in time, its connection is cut and it is stopped
-/// again. Success means that STOP has returned.
+/// STOP REPLICA IO_THREAD, whatever state it shows. Success means that STOP has returned.
+///
+/// STOP wakes the thread once every two seconds, and one that waits for a source which hangs may miss that: so it is woken from
+/// beside, by cutting its connection. What it has half received is owed to nobody.
 pub async fn stop_io_thread(conn: &mut AdminConn, spare: &mut AdminConn) -> Result<(), AdminError> {
-    match conn
-        .execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT)
-        .await
-    {
-        Ok(()) => Ok(()),
-        Err(first) => {
-            tracing::warn!(%first, "the IO thread does not stop; its connection is cut");
-            cut_io_connection(spare).await?;
-            spare
-                .execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT)
-                .await
+    let stopping = conn.execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT);
+    tokio::pin!(stopping);
+    loop {
+        match timeout(CUT_AFTER, &mut stopping).await {
+            Ok(result) => return result,
+            Err(_) => {
+                if let Err(error) = cut_io_connection(spare).await {
+                    tracing::warn!(%error, "the IO thread's connection cannot be cut");
+                    return stopping.await;
+                }
+            }
         }
     }
 }
@@ -42,7 +47,11 @@ async fn cut_io_connection(conn: &mut AdminConn) -> Result<(), AdminError> {
                  WHERE name = 'thread/sql/replica_io' AND processlist_id IS NOT NULL";
     let ids: Vec<u64> = conn.rows(query).await?;
     for id in ids {
-        conn.execute(&format!("KILL {id}")).await?;
+        match conn.execute(&format!("KILL {id}")).await {
+            // It may have ended meanwhile.
+            Err(error) if error.ends_connection() => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }

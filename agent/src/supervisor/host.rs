@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use vt_agent_core::{Observed, Process};
 use vt_proto::epoch::{Epoch, Incarnation};
@@ -41,6 +41,10 @@ const GUARD_PATIENCE: Duration = Duration::from_millis(500);
 const GUARD_START_LIMIT: Duration = Duration::from_secs(60);
 /// A start or an exit is pushed within milliseconds; a kill takes as long as mysqld's memory takes to be given back.
 const WORD_LIMIT: Duration = Duration::from_secs(8);
+/// One observation of a mysqld that is well, also on a busy host.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// One that was silent when asked last: whoever orders it fenced must not wait for it.
+const SILENT_LIMIT: Duration = Duration::from_millis(200);
 /// Free space changes slowly.
 const DISK_FREE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -62,6 +66,8 @@ pub struct Host {
     boot_id: String,
     /// The life of mysqld that has answered, and when last.
     answered: Option<(Incarnation, Instant)>,
+    /// It has answered in this life, and did not when asked last.
+    is_silent: bool,
     disk: watch::Receiver<Badness>,
     disk_free: (Option<u64>, Option<Instant>),
 }
@@ -137,6 +143,7 @@ impl Host {
             guard_program,
             boot_id,
             answered: None,
+            is_silent: false,
             disk_free: (None, None),
         };
         host.init().check()?;
@@ -149,8 +156,7 @@ impl Host {
             return Ok(self.service.ensure_guard(program, config).await?);
         }
         let mut guard = self.guard.clone();
-        let answered =
-            tokio::time::timeout(GUARD_START_LIMIT, guard.wait_for(Option::is_some)).await;
+        let answered = timeout(GUARD_START_LIMIT, guard.wait_for(Option::is_some)).await;
         match answered {
             Ok(Ok(status)) => status
                 .clone()
@@ -189,7 +195,7 @@ impl Host {
         let mut guard = self.guard.clone();
         let said = guard.wait_for(|status| status.as_ref().is_some_and(&says));
         // The action's own limit is the longer one; a late word is taken when it comes.
-        let _ = tokio::time::timeout(WORD_LIMIT, said).await;
+        let _ = timeout(WORD_LIMIT, said).await;
     }
 
     /// Everything that is known now.
@@ -219,7 +225,20 @@ impl Host {
             return observed;
         }
         let life = observed.incarnation;
-        match self.ask(interest, io_age_ms).await {
+        let limit = match self.is_silent {
+            true => SILENT_LIMIT,
+            false => ASK_LIMIT,
+        };
+        let answer = timeout(limit, self.ask(interest, io_age_ms)).await;
+        let answer = match answer {
+            Ok(Ok(server)) => Ok(server),
+            Ok(Err(error)) => Err(error.to_string()),
+            // The connection goes with its question.
+            Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
+        };
+        let answered = self.answered.is_some_and(|(answered, _)| answered == life);
+        self.is_silent = answered && answer.is_err();
+        match answer {
             Ok(server) => {
                 observed.server = Some(server);
                 self.answered = Some((life, Instant::now()));
