@@ -24,12 +24,21 @@ const WRITES_BETWEEN: usize = 50;
 /// Other people's clients are fetched by their package managers at first.
 const CLIENTS_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// A cluster with a keyspace.
-async fn cluster() -> anyhow::Result<LocalCluster> {
+/// Plays a scenario on a cluster of its own, with a keyspace; what fails shows what everybody logged.
+async fn on_a_cluster(
+    scenario: impl AsyncFnOnce(&LocalCluster) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let cluster = LocalCluster::up().await?;
-    let create = ["keyspace", "create", KEYSPACE, "--replica-set", REPLICA_SET];
-    cluster.vtctl(&create).await?;
-    Ok(cluster)
+    let played = async {
+        let create = ["keyspace", "create", KEYSPACE, "--replica-set", REPLICA_SET];
+        cluster.vtctl(&create).await?;
+        scenario(&cluster).await
+    };
+    let result = played.await;
+    if result.is_err() {
+        cluster.show_logs().await;
+    }
+    result
 }
 
 /// Writers on the routers of all agents.
@@ -93,8 +102,11 @@ async fn failed_over(cluster: &LocalCluster, before: u64) -> anyhow::Result<Over
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_comes_up_and_serves_other_peoples_clients() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
+async fn a_cluster_comes_up_and_stays_up() -> anyhow::Result<()> {
+    on_a_cluster(come_up).await
+}
+
+async fn come_up(cluster: &LocalCluster) -> anyhow::Result<()> {
     let overview = cluster.overview().await?;
     ensure!(overview.is_whole(), "{overview:#?}");
     let set = overview.replica_set.clone().context("a replica set")?;
@@ -118,22 +130,26 @@ async fn a_cluster_comes_up_and_serves_other_peoples_clients() -> anyhow::Result
     let again = cluster.heal().await?;
     ensure!(again.processes == overview.processes, "{again:#?}");
 
-    let writers = writers(&cluster).await?;
-    let routers = cluster.routers().await?;
-    clients(&routers[0], &["pymysql", "mysql2", "mysql"]).await?;
-    finish(&cluster, writers).await
+    let writers = writers(cluster).await?;
+    finish(cluster, writers).await
 }
 
-async fn clients(router: &Login, names: &[&str]) -> anyhow::Result<()> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/run");
+#[tokio::test(flavor = "multi_thread")]
+async fn other_peoples_clients_are_served() -> anyhow::Result<()> {
+    on_a_cluster(serve_clients).await
+}
+
+/// The whole of `tests/clients` on one router.
+async fn serve_clients(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let routers = cluster.routers().await?;
+    let router = routers.first().context("a router")?;
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(prefix) = std::env::var_os("VT_MYSQL_PREFIX") {
         let mut places = vec![Path::new(&prefix).join("bin")];
         places.extend(std::env::split_paths(&path));
         path = std::env::join_paths(places)?;
     }
-    let running = Command::new(script)
-        .args(names)
+    let running = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/run"))
         .env("PATH", path)
         .env("VT_HOST", &router.host)
         .env("VT_PORT", router.port.to_string())
@@ -147,7 +163,6 @@ async fn clients(router: &Login, names: &[&str]) -> anyhow::Result<()> {
     let output = output.context("the clients do not end")??;
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
     ensure!(
         output.status.success(),
         "{}: {said}\n{complained}",
@@ -158,8 +173,11 @@ async fn clients(router: &Login, names: &[&str]) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_agents_leave_mysqld_alone() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
-    let writers = writers(&cluster).await?;
+    on_a_cluster(kill_agents).await
+}
+
+async fn kill_agents(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let writers = writers(cluster).await?;
     let before = cluster.overview().await?;
     for agent in before.agents() {
         kill_now(agent.pid)?;
@@ -170,28 +188,34 @@ async fn killed_agents_leave_mysqld_alone() -> anyhow::Result<()> {
     }
     let after = cluster.overview().await?;
     ensure!(primary(&after) == primary(&before), "{after:#?}");
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_mysqld_of_the_primary_is_replaced() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
-    let writers = writers(&cluster).await?;
+    on_a_cluster(kill_primary).await
+}
+
+async fn kill_primary(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let writers = writers(cluster).await?;
     for _ in 0..2 {
         let before = cluster
             .wait("a whole cluster", |overview| overview.is_whole())
             .await?;
         let (alias, epoch) = primary(&before);
         kill_now(before.agent(&alias).mysqld_pid)?;
-        failed_over(&cluster, epoch).await?;
+        failed_over(cluster, epoch).await?;
         more_writes(&writers).await?;
     }
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_host_of_the_primary_is_replaced_and_returns() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
+    on_a_cluster(kill_host).await
+}
+
+async fn kill_host(cluster: &LocalCluster) -> anyhow::Result<()> {
     let before = cluster.overview().await?;
     let (alias, epoch) = primary(&before);
     let host = before.agent(&alias);
@@ -202,17 +226,20 @@ async fn a_dead_host_of_the_primary_is_replaced_and_returns() -> anyhow::Result<
     for pid in [host.pid, host.guard_pid, host.mysqld_pid] {
         kill_now(pid)?;
     }
-    let after = failed_over(&cluster, epoch).await?;
+    let after = failed_over(cluster, epoch).await?;
     ensure!(primary(&after).0 != alias, "{after:#?}");
     more_writes(&writers).await?;
     cluster.heal().await?;
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_outlives_the_coordinator_that_leads_it() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
-    let writers = writers(&cluster).await?;
+    on_a_cluster(kill_leader).await
+}
+
+async fn kill_leader(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let writers = writers(cluster).await?;
     // Once before the leader can have heard of the exit, once as soon as it shows that it has.
     for has_begun in [false, true] {
         let before = cluster.overview().await?;
@@ -235,13 +262,16 @@ async fn a_failover_outlives_the_coordinator_that_leads_it() -> anyhow::Result<(
         more_writes(&writers).await?;
         cluster.heal().await?;
     }
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_go_on_without_coordinators_and_their_state_survives() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
-    let writers = writers(&cluster).await?;
+    on_a_cluster(kill_coordinators).await
+}
+
+async fn kill_coordinators(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let writers = writers(cluster).await?;
     let before = cluster.overview().await?;
     let identity = cluster.cluster().await?.cluster_id;
     for coordinator in before.coordinators() {
@@ -268,13 +298,16 @@ async fn queries_go_on_without_coordinators_and_their_state_survives() -> anyhow
         "{:#?}",
         writers.so_far().errors
     );
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_do_not_notice_a_planned_switchover() -> anyhow::Result<()> {
-    let cluster = cluster().await?;
-    let writers = writers(&cluster).await?;
+    on_a_cluster(switch_over).await
+}
+
+async fn switch_over(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let writers = writers(cluster).await?;
     for _ in 0..TABLETS {
         let before = cluster
             .wait("a whole cluster", |overview| overview.is_whole())
@@ -283,11 +316,11 @@ async fn clients_do_not_notice_a_planned_switchover() -> anyhow::Result<()> {
         cluster
             .vtctl(&["replica-set", "switchover", REPLICA_SET])
             .await?;
-        let after = failed_over(&cluster, epoch).await?;
+        let after = failed_over(cluster, epoch).await?;
         ensure!(primary(&after).0 != alias, "{after:#?}");
         more_writes(&writers).await?;
     }
     let ledger = writers.so_far();
     ensure!(ledger.client_errors() == 0, "{:#?}", ledger.errors);
-    finish(&cluster, writers).await
+    finish(cluster, writers).await
 }

@@ -73,7 +73,7 @@ impl LocalCluster {
         let arguments = ["local", "up", "--coordinators", "3", "--base-port", &base];
         let up = cluster.vtctl_within(&arguments, UP_TIMEOUT).await;
         if let Err(error) = up {
-            cluster.show_logs();
+            cluster.show_logs().await;
             return Err(error);
         }
         Ok(cluster)
@@ -181,7 +181,12 @@ impl LocalCluster {
         })
     }
 
-    fn show_logs(&self) {
+    /// What everybody said, for whoever looks into a failed test.
+    pub async fn show_logs(&self) {
+        match self.vtctl_within(&["events"], PATIENCE).await {
+            Ok(events) => eprintln!("--- events\n{events}"),
+            Err(error) => eprintln!("--- events\n{error:#}"),
+        }
         let logs = fs::read_dir(self.dir().join("log")).into_iter().flatten();
         let data = fs::read_dir(self.dir().join("data")).into_iter().flatten();
         let mut paths: Vec<PathBuf> = logs.flatten().map(|entry| entry.path()).collect();
@@ -217,9 +222,6 @@ impl LocalCluster {
 
 impl Drop for LocalCluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.show_logs();
-        }
         let down = std::process::Command::new(&self.vtctl)
             .arg("--dir")
             .arg(self.dir())
