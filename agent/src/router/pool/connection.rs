@@ -91,8 +91,6 @@ pub type StatementKey = (u64, u32);
 pub struct Connection {
     pub channel: Channel,
     pub capabilities: Capabilities,
-    /// The server's own number for this connection.
-    pub thread_id: u32,
     /// Something was sent whose answer is not over.
     pub is_busy: bool,
     pub owner: Option<u64>,
@@ -183,7 +181,6 @@ async fn connect_unbounded(
     Ok(Connection {
         channel,
         capabilities,
-        thread_id: greeting.connection_id,
         is_busy: false,
         owner: None,
         settings: Rc::new(Settings::new()),

@@ -1,0 +1,15 @@
+//! The router in front of real servers: what applications do, and what they see when a primary moves.
+//!
+//! A server that is not installed fails these tests; it never skips them.
+
+#[path = "router_mysqld/raw.rs"]
+mod raw;
+#[path = "router_mysqld/server.rs"]
+mod server;
+
+#[path = "router_mysqld/failover.rs"]
+mod failover;
+#[path = "router_mysqld/protocol.rs"]
+mod protocol;
+#[path = "router_mysqld/sessions.rs"]
+mod sessions;

@@ -1,0 +1,311 @@
+//! What applications see while the primary of their keyspace moves, stops, or is gone.
+
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::time::timeout;
+use vt_proto::routing::ServingState::{Moving, Serving};
+
+use crate::server::{Mysqld, TestRouter, code, snapshot};
+
+/// Longer than any of these tests waits when all goes well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn count(connection: &mut Conn) -> i64 {
+    connection
+        .query_first("SELECT COUNT(*) FROM product")
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+async fn wait_for_held(router: &TestRouter, wanted: u32) {
+    let wanted = format!("held_statements {wanted}\n");
+    let reached = timeout(PATIENCE, async {
+        loop {
+            let mut metrics = String::new();
+            prometheus_client::encoding::text::encode(&mut metrics, &router.registry).unwrap();
+            if metrics.contains(&wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    reached.await.expect("as many statements wait");
+}
+
+#[tokio::test]
+async fn a_planned_move_is_not_seen_outside_transactions() {
+    let (old, new) = (Mysqld::start().await, Mysqld::start().await);
+    let router = TestRouter::start(&old, |_| {});
+    let mut waits = router.connect().await;
+    let (mut app, mut in_transaction) = (router.connect().await, router.connect().await);
+    app.query_drop("INSERT INTO product (name) VALUES ('old')")
+        .await
+        .unwrap();
+    in_transaction.query_drop("BEGIN").await.unwrap();
+    in_transaction
+        .query_drop("INSERT INTO product (name) VALUES ('old')")
+        .await
+        .unwrap();
+
+    assert!(
+        router
+            .topology
+            .publish(snapshot(2, 1, Moving, Some(old.endpoint()), &[]))
+    );
+    let held = tokio::spawn(async move {
+        waits
+            .query_drop("INSERT INTO product (name) VALUES ('new')")
+            .await
+            .unwrap();
+        let rows: i64 = waits
+            .exec_first("SELECT COUNT(*) FROM product", ())
+            .await
+            .unwrap()
+            .unwrap();
+        rows
+    });
+    wait_for_held(&router, 1).await;
+    // What is open may come to its end.
+    in_transaction.query_drop("COMMIT").await.unwrap();
+    old.admin()
+        .await
+        .query_drop("SET GLOBAL super_read_only = ON")
+        .await
+        .unwrap();
+    assert!(
+        router
+            .topology
+            .publish(snapshot(3, 2, Serving, Some(new.endpoint()), &[]))
+    );
+    assert_eq!(timeout(PATIENCE, held).await.unwrap().unwrap(), 1);
+    assert_eq!(count(&mut app).await, 1);
+    assert_eq!(count(&mut in_transaction).await, 1);
+    // A straggling snapshot with the old primary is not believed.
+    router
+        .topology
+        .publish(snapshot(4, 1, Serving, Some(old.endpoint()), &[]));
+    router
+        .topology
+        .publish(snapshot(5, 2, Serving, Some(new.endpoint()), &[]));
+    assert_eq!(count(&mut app).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_waited_out() {
+    let (old, new) = (Mysqld::start().await, Mysqld::start().await);
+    let router = TestRouter::start(&old, |_| {});
+    let (mut app, mut cut) = (router.connect().await, router.connect().await);
+    let insert = app
+        .prep("INSERT INTO product (name) VALUES (?)")
+        .await
+        .unwrap();
+    app.exec_drop(&insert, ("old",)).await.unwrap();
+    cut.query_drop("BEGIN").await.unwrap();
+    old.admin()
+        .await
+        .query_drop("SET GLOBAL super_read_only = ON")
+        .await
+        .unwrap();
+    let held = tokio::spawn(async move {
+        app.exec_drop(&insert, ("new",)).await.unwrap();
+        app
+    });
+    wait_for_held(&router, 1).await;
+    assert_eq!(
+        code(
+            cut.query_drop("INSERT INTO product (name) VALUES ('cut')")
+                .await
+        ),
+        9002
+    );
+    router
+        .topology
+        .publish(snapshot(2, 2, Serving, Some(new.endpoint()), &[]));
+    let mut app = timeout(PATIENCE, held).await.unwrap().unwrap();
+    assert_eq!(count(&mut app).await, 1);
+    assert_eq!(code(cut.query_drop("SELECT 1").await), 9002);
+    assert_eq!(code(cut.query_drop("COMMIT").await), 9002);
+    assert_eq!(count(&mut cut).await, 1);
+}
+
+#[tokio::test]
+async fn a_killed_primary() {
+    let (mut old, new) = (Mysqld::start().await, Mysqld::start().await);
+    let router = TestRouter::start(&old, |_| {});
+    let mut cut = router.connect().await;
+    let (mut reader, mut writer) = (router.connect().await, router.connect().await);
+    cut.query_drop("BEGIN").await.unwrap();
+    cut.query_drop("INSERT INTO product (name) VALUES ('cut')")
+        .await
+        .unwrap();
+    let mut sleeper = router.connect().await;
+    let running = tokio::spawn(async move {
+        code(
+            sleeper
+                .query_drop("UPDATE product SET amount = SLEEP(30)")
+                .await,
+        )
+    });
+    let mut dreamer = router.connect().await;
+    let read = tokio::spawn(async move {
+        dreamer
+            .query_first::<i64, _>("SELECT 5 + SLEEP(1)")
+            .await
+            .unwrap()
+    });
+    // Both run when the server shows them.
+    let mut admin = old.admin().await;
+    timeout(PATIENCE, async {
+        loop {
+            let texts: Vec<Option<String>> = admin
+                .exec_map("SHOW PROCESSLIST", (), |row: mysql_async::Row| {
+                    row.get(7).unwrap()
+                })
+                .await
+                .unwrap();
+            if texts
+                .iter()
+                .flatten()
+                .filter(|text| text.contains("SLEEP"))
+                .count()
+                == 2
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    drop(admin);
+    old.kill();
+    assert_eq!(timeout(PATIENCE, running).await.unwrap().unwrap(), 9001);
+    let held = tokio::spawn(async move {
+        writer
+            .query_drop("INSERT INTO product (name) VALUES ('new')")
+            .await
+            .unwrap();
+    });
+    let held_read = tokio::spawn(async move { count(&mut reader).await });
+    wait_for_held(&router, 3).await;
+    assert_eq!(
+        code(
+            cut.query_drop("INSERT INTO product (name) VALUES ('cut')")
+                .await
+        ),
+        9002
+    );
+    router
+        .topology
+        .publish(snapshot(2, 2, Serving, Some(new.endpoint()), &[]));
+    timeout(PATIENCE, held).await.unwrap().unwrap();
+    assert!(timeout(PATIENCE, held_read).await.unwrap().unwrap() <= 1);
+    assert_eq!(timeout(PATIENCE, read).await.unwrap().unwrap(), Some(5));
+    assert_eq!(code(cut.query_drop("SELECT 1").await), 9002);
+    cut.query_drop("ROLLBACK").await.unwrap();
+    assert_eq!(count(&mut cut).await, 1);
+}
+
+#[tokio::test]
+async fn waiting_ends() {
+    let mut server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.hold.time = Duration::from_millis(300);
+        config.hold.statements = 1;
+    });
+    let (mut app, mut other, mut pinned) = (
+        router.connect().await,
+        router.connect().await,
+        router.connect().await,
+    );
+    app.query_drop("INSERT INTO product (name) VALUES ('a')")
+        .await
+        .unwrap();
+    pinned.query_drop("SET @mine = 1").await.unwrap();
+    server.kill();
+    assert_eq!(
+        code(
+            pinned
+                .query_drop("INSERT INTO product (name) VALUES (@mine)")
+                .await
+        ),
+        9003
+    );
+    let first = tokio::spawn(async move { code(app.query_drop("SELECT 1").await) });
+    wait_for_held(&router, 1).await;
+    assert_eq!(code(other.query_drop("SELECT 1").await), 9005);
+    assert_eq!(timeout(PATIENCE, first).await.unwrap().unwrap(), 9004);
+    server.restart().await;
+    assert_eq!(count(&mut other).await, 1);
+    let nothing: Option<Option<i32>> = pinned.query_first("SELECT @mine").await.unwrap();
+    assert_eq!(nothing, Some(None));
+}
+
+#[tokio::test]
+async fn replicas_and_drain() {
+    let (primary, replica) = (Mysqld::start().await, Mysqld::start().await);
+    let router = TestRouter::start(&primary, |_| {});
+    router.topology.publish(snapshot(
+        2,
+        1,
+        Serving,
+        Some(primary.endpoint()),
+        &[replica.endpoint()],
+    ));
+    replica
+        .admin()
+        .await
+        .query_drop("INSERT INTO shop.product (name) VALUES ('r1'), ('r2')")
+        .await
+        .unwrap();
+    replica
+        .admin()
+        .await
+        .query_drop("SET GLOBAL super_read_only = ON")
+        .await
+        .unwrap();
+    let mut app = router.connect().await;
+    assert_eq!(count(&mut app).await, 0);
+    app.query_drop("USE `shop@replica`").await.unwrap();
+    assert_eq!(count(&mut app).await, 2);
+    assert_eq!(
+        code(
+            app.query_drop("INSERT INTO product (name) VALUES ('x')")
+                .await
+        ),
+        1290
+    );
+    assert_eq!(
+        app.query_first::<String, _>("SELECT DATABASE()")
+            .await
+            .unwrap()
+            .unwrap(),
+        "shop"
+    );
+    app.query_drop("USE shop@primary").await.unwrap();
+    assert_eq!(count(&mut app).await, 0);
+
+    let mut busy = router.connect().await;
+    busy.query_drop("BEGIN").await.unwrap();
+    let drained = tokio::spawn(router.handle.drain(PATIENCE));
+    timeout(PATIENCE, async {
+        while app.query_drop("SELECT 1").await.is_ok() {}
+    })
+    .await
+    .unwrap();
+    busy.query_drop("INSERT INTO product (name) VALUES ('last')")
+        .await
+        .unwrap();
+    busy.query_drop("COMMIT").await.unwrap();
+    timeout(PATIENCE, drained).await.unwrap().unwrap();
+    let rows: Option<i64> = primary
+        .admin()
+        .await
+        .query_first("SELECT COUNT(*) FROM shop.product")
+        .await
+        .unwrap();
+    assert_eq!(rows, Some(1));
+}
