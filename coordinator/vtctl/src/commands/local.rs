@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod down;
+mod make;
 mod overview;
 mod status;
 mod up;
@@ -22,7 +23,7 @@ pub enum Command {
     /// Makes the directory and everything in it, or starts again what does not run of the cluster that is there.
     /// Needs vt-coordinator and vt-agent beside this program, or VT_BIN_DIR.
     #[command(after_help = PORTS_HELP)]
-    Up(up::Arguments),
+    Up(make::Arguments),
     /// Show the processes and the replica set; exit code 1 if something does not run
     Status,
     /// Stop every process of the cluster; its data stays

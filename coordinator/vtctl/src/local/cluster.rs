@@ -133,12 +133,12 @@ impl Cluster {
     pub fn check(&self) -> Result<(), Failure> {
         let settings = &self.settings;
         let refuse = |what: String, next: &str| Err(Failure::new(Kind::Usage, what).next(next));
-        if ![1, 3, 5, 7].contains(&settings.coordinators) {
+        if ![1, 3, 5].contains(&settings.coordinators) {
             let what = format!(
                 "{} coordinators have no useful majority",
                 settings.coordinators
             );
-            return refuse(what, "use 1, 3, 5 or 7 coordinators");
+            return refuse(what, "use 1, 3 or 5 coordinators");
         }
         if !(1..=MEMBERS_MAX).contains(&settings.tablets) {
             return refuse(
@@ -310,7 +310,7 @@ pub mod tests {
     fn ports_never_meet_and_stay_in_their_span() {
         let mut cluster = cluster(Path::new("/c"));
         cluster.settings.tablets = MEMBERS_MAX;
-        cluster.settings.coordinators = 7;
+        cluster.settings.coordinators = 5;
         let mut all = BTreeSet::new();
         for member in cluster.members() {
             let mut ports = member.kind.ports();
@@ -325,7 +325,7 @@ pub mod tests {
             all.iter()
                 .all(|port| (15000..15000 + PORT_SPAN).contains(port))
         );
-        assert_eq!(all.len(), 7 * 2 + 9 * 3);
+        assert_eq!(all.len(), 5 * 2 + 9 * 3);
         assert_eq!(cluster.coordinator_addresses()[1], "127.0.0.1:15110");
     }
 

@@ -1,7 +1,7 @@
 //! `vtctl local up`.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,15 +9,18 @@ use std::{
 use anyhow::Context as _;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::overview::Overview;
+use super::{
+    make::{self, Arguments},
+    overview::Overview,
+};
 use crate::{
     cli::Global,
     client::Client,
     commands::replica_set,
     failure::{Failure, Kind},
     local::{
-        cluster::{Cluster, HOST, Member, MemberKind, Settings},
-        files, guard, lock, ports,
+        cluster::{Cluster, HOST, Member, MemberKind},
+        lock,
         process::{self, Mark},
     },
     output,
@@ -34,30 +37,6 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the daemons lie, if not beside this program.
 const BIN_DIR_ENV: &str = "VT_BIN_DIR";
-/// Where MySQL lies, if not where the agent looks.
-const MYSQL_PREFIX_ENV: &str = "VT_MYSQL_PREFIX";
-
-#[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// How many tablets: agents with a mysqld [default: 3]
-    #[arg(long)]
-    tablets: Option<u16>,
-    /// The port from which all others follow [default: 15000]
-    #[arg(long)]
-    base_port: Option<u16>,
-    /// The replica set that the tablets form [default: main]
-    #[arg(long)]
-    replica_set: Option<String>,
-    /// The failure zone they live in [default: zone1]
-    #[arg(long)]
-    cell: Option<String>,
-    /// Where bin/mysqld or sbin/mysqld lies [default: VT_MYSQL_PREFIX, else where the agent finds it]
-    #[arg(long, value_name = "DIR")]
-    mysql_prefix: Option<PathBuf>,
-    /// Return once the processes are started
-    #[arg(long)]
-    no_wait: bool,
-}
 
 /// The two daemons.
 struct Programs {
@@ -69,17 +48,17 @@ pub async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<()> {
     let dir = global.local_dir()?;
     let programs = programs()?;
     let no_wait = arguments.no_wait;
-    let count = coordinator_count(global)?;
+    let count = make::coordinator_count(global)?;
     let cluster = match Cluster::load(&dir)? {
         Some(cluster) => {
-            refuse_difference(&cluster.settings, &arguments, count)?;
+            make::refuse_difference(&cluster.settings, &arguments, count)?;
             cluster
         }
-        None => make(&dir, arguments, count)?,
+        None => make::make(&dir, arguments, count)?,
     };
     let _lock = lock::take(&cluster)?;
     let mut progress = Progress::start(&format!("starting the cluster in {}", dir.display()));
-    refuse_taken_ports(&cluster).await?;
+    make::refuse_taken_ports(&cluster).await?;
     start(&cluster, &programs)?;
     let mut replica_set = None;
     if !no_wait {
@@ -95,20 +74,6 @@ pub async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<()> {
     output::print(global.output, &overview, |it| {
         format!("{}\n\n{}", it.text(), farewell(&cluster))
     })
-}
-
-/// The number after `--coordinators`, which names addresses everywhere else.
-fn coordinator_count(global: &Global) -> Result<Option<u16>, Failure> {
-    let parse = |text: &String| {
-        text.parse().map_err(|_| {
-            Failure::new(
-                Kind::Usage,
-                format!("`local up` makes its coordinators; '{text}' is not their number"),
-            )
-            .next("write --coordinators 3")
-        })
-    };
-    global.coordinators.as_ref().map(parse).transpose()
 }
 
 fn programs() -> anyhow::Result<Programs> {
@@ -133,128 +98,6 @@ fn programs() -> anyhow::Result<Programs> {
         coordinator: find("vt-coordinator")?,
         agent: find("vt-agent")?,
     })
-}
-
-/// A cluster keeps what it was made with.
-fn refuse_difference(
-    settings: &Settings,
-    arguments: &Arguments,
-    count: Option<u16>,
-) -> Result<(), Failure> {
-    let differs = [
-        (
-            "--coordinators",
-            count.is_some_and(|it| it != settings.coordinators),
-        ),
-        (
-            "--tablets",
-            arguments.tablets.is_some_and(|it| it != settings.tablets),
-        ),
-        (
-            "--base-port",
-            arguments
-                .base_port
-                .is_some_and(|it| it != settings.base_port),
-        ),
-        (
-            "--replica-set",
-            arguments
-                .replica_set
-                .as_ref()
-                .is_some_and(|it| *it != settings.replica_set),
-        ),
-        (
-            "--cell",
-            arguments
-                .cell
-                .as_ref()
-                .is_some_and(|it| *it != settings.cell),
-        ),
-        (
-            "--mysql-prefix",
-            arguments.mysql_prefix.is_some() && arguments.mysql_prefix != settings.mysql_prefix,
-        ),
-    ];
-    match differs.iter().find(|(_, differs)| *differs) {
-        None => Ok(()),
-        Some((flag, _)) => Err(Failure::new(
-            Kind::Refused,
-            format!("the cluster that is there was made with another {flag}: {settings:?}"),
-        )
-        .next("leave the flag out to start it again, or use another --dir, or `vtctl local down --purge` first")),
-    }
-}
-
-fn make(dir: &Path, arguments: Arguments, count: Option<u16>) -> anyhow::Result<Cluster> {
-    let occupied = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || dir.is_file() {
-        return Err(Failure::new(
-            Kind::Refused,
-            format!("{} holds something that is no local cluster", dir.display()),
-        )
-        .next("choose an empty or new directory with --dir")
-        .into());
-    }
-    let prefix = arguments
-        .mysql_prefix
-        .or_else(|| env::var_os(MYSQL_PREFIX_ENV).map(PathBuf::from));
-    let cluster = Cluster {
-        dir: dir.to_owned(),
-        settings: Settings {
-            coordinators: count.unwrap_or(3),
-            tablets: arguments.tablets.unwrap_or(3),
-            base_port: arguments.base_port.unwrap_or(15000),
-            replica_set: arguments.replica_set.unwrap_or_else(|| "main".to_owned()),
-            cell: arguments.cell.unwrap_or_else(|| "zone1".to_owned()),
-            mysql_prefix: prefix
-                .filter(|it| !it.as_os_str().is_empty())
-                .map(std::path::absolute)
-                .transpose()?,
-        },
-    };
-    cluster.check()?;
-    let all = cluster.members().into_iter().flat_map(|member| {
-        let mut ports = member.kind.ports();
-        if let MemberKind::Agent { mysqld, .. } = member.kind {
-            ports.push(mysqld);
-        }
-        ports
-    });
-    refuse_ports(ports::taken(all))?;
-    files::make_dir(dir)?;
-    files::write_all(&cluster)?;
-    Ok(cluster)
-}
-
-/// The ports of what is about to start; those of what runs already are rightly taken.
-async fn refuse_taken_ports(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut needed = Vec::new();
-    for member in cluster.members() {
-        if Mark::load_alive(&cluster.pid_file(&member))?.is_none() {
-            needed.extend(member.kind.ports());
-        }
-        if let MemberKind::Agent { mysqld, .. } = member.kind
-            && guard::status(&cluster.member_data_dir(&member))
-                .await
-                .mysqld
-                .is_none()
-        {
-            needed.push(mysqld);
-        }
-    }
-    Ok(refuse_ports(ports::taken(needed))?)
-}
-
-fn refuse_ports(taken: Vec<(u16, std::io::Error)>) -> Result<(), Failure> {
-    if taken.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<_> = taken
-        .iter()
-        .map(|(port, error)| format!("{HOST}:{port} ({error})"))
-        .collect();
-    Err(Failure::new(Kind::Refused, format!("ports are not free: {}", list.join(", ")))
-        .next("end what uses them (`ss -ltnp` shows it), or choose others with --base-port for a new cluster"))
 }
 
 /// Starts what does not run.
