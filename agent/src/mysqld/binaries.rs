@@ -96,6 +96,8 @@ async fn ask_version(mysqld: &Path) -> Result<Version, BinariesError> {
     };
     let asked = Command::new(mysqld)
         .args(["--no-defaults", "--version"])
+        // mysqld tells a service manager when it ends, even here; that is for the agent alone to tell.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
