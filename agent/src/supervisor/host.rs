@@ -45,6 +45,8 @@ const WORD_LIMIT: Duration = Duration::from_secs(8);
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// One that was silent when asked last: whoever orders it fenced must not wait for it.
 const SILENT_LIMIT: Duration = Duration::from_millis(200);
+/// Between two questions to a silent one.
+const SILENT_PAUSE: Duration = Duration::from_millis(300);
 /// Free space changes slowly.
 const DISK_FREE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -66,8 +68,8 @@ pub struct Host {
     boot_id: String,
     /// The life of mysqld that has answered, and when last.
     answered: Option<(Incarnation, Instant)>,
-    /// It has answered in this life, and did not when asked last.
-    is_silent: bool,
+    /// It has answered in this life, and was asked in vain then.
+    silent: Option<Instant>,
     disk: watch::Receiver<Badness>,
     disk_free: (Option<u64>, Option<Instant>),
 }
@@ -143,7 +145,7 @@ impl Host {
             guard_program,
             boot_id,
             answered: None,
-            is_silent: false,
+            silent: None,
             disk_free: (None, None),
         };
         host.init().check()?;
@@ -222,22 +224,11 @@ impl Host {
         note_process(&mut observed, &self.status);
         if !is_up(&observed.process) {
             self.pool.clear();
+            self.silent = None;
             return observed;
         }
         let life = observed.incarnation;
-        let limit = match self.is_silent {
-            true => SILENT_LIMIT,
-            false => ASK_LIMIT,
-        };
-        let answer = timeout(limit, self.ask(interest, io_age_ms)).await;
-        let answer = match answer {
-            Ok(Ok(server)) => Ok(server),
-            Ok(Err(error)) => Err(error.to_string()),
-            // The connection goes with its question.
-            Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
-        };
-        let answered = self.answered.is_some_and(|(answered, _)| answered == life);
-        self.is_silent = answered && answer.is_err();
+        let answer = self.question(life, interest, io_age_ms).await;
         match answer {
             Ok(server) => {
                 observed.server = Some(server);
@@ -258,6 +249,30 @@ impl Host {
             observed.unresponsive_ms = observed.unresponsive_ms.max(Some(bad_ms));
         }
         observed
+    }
+
+    /// Asks within a limit. A mysqld that was silent a moment ago is not waited for again: an order to fence it comes first.
+    async fn question(
+        &mut self,
+        life: Incarnation,
+        interest: &Interest,
+        io_age_ms: Option<u64>,
+    ) -> Result<vt_agent_core::Server, String> {
+        let limit = match self.silent {
+            Some(asked) if asked.elapsed() < SILENT_PAUSE => {
+                return Err("it did not answer a moment ago".to_owned());
+            }
+            Some(_) => SILENT_LIMIT,
+            None => ASK_LIMIT,
+        };
+        let answer = match timeout(limit, self.ask(interest, io_age_ms)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            // The connection goes with its question.
+            Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
+        };
+        let has_answered = self.answered.is_some_and(|(answered, _)| answered == life);
+        self.silent = (has_answered && answer.is_err()).then(Instant::now);
+        answer
     }
 
     async fn ask(
