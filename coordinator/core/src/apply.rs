@@ -8,6 +8,7 @@ use vt_proto::{epoch::Revision, ids::ReplicaSetName};
 
 use crate::{
     command::{Change, Command, RecordKey, RecordValue},
+    refusal::Refusal,
     state::{EVENTS_MAX, REQUESTS_MAX, State},
 };
 
@@ -21,29 +22,6 @@ pub const CHANGES_MAX: usize = 1_024;
 pub const COMMAND_EVENTS_MAX: usize = 64;
 /// Length of a request id; they are remembered, so they must be small.
 pub const REQUEST_ID_LENGTH_MAX: usize = 128;
-
-/// Why a command had no effect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Somebody else changed the record since it was read.
-    #[error("{key} is at revision {found}, not at {expected}: read it again and retry")]
-    Conflict {
-        key: RecordKey,
-        expected: Revision,
-        found: Revision,
-    },
-    /// The change would break an invariant.
-    #[error("{reason}")]
-    Invalid { reason: String },
-}
-
-impl Refusal {
-    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
-        Refusal::Invalid {
-            reason: reason.into(),
-        }
-    }
-}
 
 /// Applies the log entry at `index`: all changes or, with a refusal, none. A request id that was applied before changes
 /// nothing and returns what it returned then. The state is at `index` afterwards in any case.

@@ -9,8 +9,8 @@ use vt_proto::{
 };
 
 use crate::{
-    apply::Refusal,
     command::{Change, Command, RecordKey, RecordValue},
+    refusal::Refusal,
     state::{State, Versioned},
 };
 

@@ -2,7 +2,7 @@
 
 use vt_proto::{desired::Desired, epoch::Revision, routing::RoutingSnapshot};
 
-use crate::{apply::Refusal, command::Command};
+use crate::{command::Command, refusal::Refusal};
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

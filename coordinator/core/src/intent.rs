@@ -11,12 +11,12 @@ use vt_proto::{
 };
 
 use crate::{
-    apply::Refusal,
     command::{Change, Command, RecordKey, RecordValue},
     event::Now,
     failover::{Situation, planned::fit, schema_change::touch_shards},
     health::Health,
     members::Members,
+    refusal::Refusal,
     state::{State, Versioned},
 };
 

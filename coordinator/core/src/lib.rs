@@ -29,6 +29,7 @@ pub mod intent;
 pub mod invariants;
 pub mod members;
 pub mod peer;
+pub mod refusal;
 pub mod routing;
 pub mod state;
 

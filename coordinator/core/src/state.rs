@@ -10,8 +10,8 @@ use vt_proto::{
 };
 
 use crate::{
-    apply::Refusal,
     command::{RecordKey, RecordValue},
+    refusal::Refusal,
 };
 
 /// Audit events that are kept; older ones are dropped.

@@ -3,10 +3,11 @@
 use tonic::{Request, Response, Status};
 use vt_coordinator_core::{
     Core,
-    apply::{Refusal, remembered},
+    apply::remembered,
     command::{Command, RecordKey},
     event::Now,
     intent,
+    refusal::Refusal,
     state::State,
 };
 use vt_proto::{

@@ -4,7 +4,7 @@ use tonic::{
     Code, Status,
     metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
 };
-use vt_coordinator_core::apply::Refusal;
+use vt_coordinator_core::refusal::Refusal;
 use vt_proto::convert::ConvertError;
 
 use crate::node::{ReadError, WriteError};

@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use vt_coordinator_core::{Core, apply::Refusal, command::Command, event::Now};
+use vt_coordinator_core::{Core, command::Command, event::Now, refusal::Refusal};
 use vt_proto::{
     desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vt_coordinator_core::apply::Refusal;
+use vt_coordinator_core::refusal::Refusal;
 use vt_proto::epoch::Revision;
 
 use super::handle::{ReadError, View, Waiter, WriteError};

@@ -184,7 +184,10 @@ impl World {
     fn submit(
         &mut self,
         leader: usize,
-        command: Result<vt_coordinator_core::command::Command, vt_coordinator_core::apply::Refusal>,
+        command: Result<
+            vt_coordinator_core::command::Command,
+            vt_coordinator_core::refusal::Refusal,
+        >,
     ) {
         match command {
             Ok(command) => {

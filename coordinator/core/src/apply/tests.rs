@@ -1,3 +1,5 @@
+//! Commands, and what each does to a state: applied whole, refused whole, remembered.
+
 use std::collections::BTreeSet;
 
 use vt_proto::{

@@ -1,3 +1,5 @@
+//! What is stored reads back the same; what is not ours is refused by name.
+
 use proptest::{collection::vec, option, prelude::*};
 use vt_proto::{
     epoch::{Epoch, Incarnation},

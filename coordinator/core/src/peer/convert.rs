@@ -145,11 +145,12 @@ pub(super) fn hard_state_to_wire(state: &HardState) -> wire::RaftHardState {
 }
 
 pub(super) fn hard_state_from_wire(state: wire::RaftHardState) -> HardState {
-    let mut out = HardState::default();
-    out.term = state.term;
-    out.vote = state.vote;
-    out.commit = state.commit;
-    out
+    HardState {
+        term: state.term,
+        vote: state.vote,
+        commit: state.commit,
+        ..HardState::default()
+    }
 }
 
 pub(super) fn snapshot_to_wire(snapshot: &Snapshot) -> wire::RaftSnapshot {
@@ -177,12 +178,16 @@ pub(super) fn snapshot_from_wire(snapshot: wire::RaftSnapshot) -> Snapshot {
     conf_state.set_voters_outgoing(conf.voters_outgoing);
     conf_state.set_learners_next(conf.learners_next);
     conf_state.auto_leave = conf.auto_leave;
-    let mut metadata = SnapshotMetadata::default();
-    metadata.index = snapshot.index;
-    metadata.term = snapshot.term;
+    let mut metadata = SnapshotMetadata {
+        index: snapshot.index,
+        term: snapshot.term,
+        ..SnapshotMetadata::default()
+    };
     metadata.set_conf_state(conf_state);
-    let mut out = Snapshot::default();
-    out.data = snapshot.data.into();
+    let mut out = Snapshot {
+        data: snapshot.data.into(),
+        ..Snapshot::default()
+    };
     out.set_metadata(metadata);
     out
 }

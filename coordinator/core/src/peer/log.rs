@@ -82,8 +82,10 @@ impl MemoryLog {
             term.is_some(),
             "entry {index} of the snapshot is not in the log"
         );
-        let mut snapshot = Snapshot::default();
-        snapshot.data = data.into();
+        let mut snapshot = Snapshot {
+            data: data.into(),
+            ..Snapshot::default()
+        };
         let metadata = snapshot.mut_metadata();
         metadata.index = index;
         metadata.term = term.unwrap_or(0);

@@ -1,3 +1,5 @@
+//! Peers in memory: elections, replication, replays of one seed.
+
 use std::collections::BTreeSet;
 
 use super::*;
