@@ -58,8 +58,18 @@ def run_rounds(place, paths, scenarios, seconds):
     return {key: Result(found) for key, found in samples.items()}
 
 
+def warn_if_busy():
+    load = os.getloadavg()[0]
+    cores = os.cpu_count()
+    if load > cores / 2:
+        print(f"bench: others keep this machine busy (load {load:.1f} on {cores} cores): the figures will say little", file=sys.stderr)
+
+
 def measure_idle(place, paths):
     memory = {}
+    for path in paths:
+        if path.name == report.OURS:
+            measure.measure_idle_share(path)
     for path in paths:
         if path.pids:
             clients = IDLE_CLIENTS if path.name == report.OURS else IDLE_CLIENTS_OF_PEERS
@@ -73,6 +83,7 @@ def main():
     scenarios = [(name, prepared, count) for count in threads for name, prepared in PROTOCOLS]
     total_seconds = int(os.environ.get("BENCH_SECONDS", SECONDS_DEFAULT))
     with places.Place() as place:
+        warn_if_busy()
         paths = paths_of(place)
         measure.prepare(place.folder, paths[0])
         runs = ROUNDS * len(scenarios) * len(paths)
@@ -84,7 +95,9 @@ def main():
     print(report.table(names, scenarios, results) + "\n\n" + report.memory_table(memory))
     if report.OURS not in names:
         return
+    ours = paths[names.index(report.OURS)]
     metrics = report.metrics(names, scenarios, results) + report.memory_metrics(memory)
+    metrics.append(report.idle_metric(ours.idle_share))
     print(report.goals(metrics))
     output = pathlib.Path(os.environ["BENCH_OUTPUT"])
     report.write(output, metrics)

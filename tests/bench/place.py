@@ -32,6 +32,8 @@ class Path:
         self.password = password
         self.database = database
         self.pids = pids
+        # Processor time that it takes without any client, as a share of one core.
+        self.idle_share = 0.0
 
 
 def free_port():

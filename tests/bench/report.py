@@ -21,6 +21,7 @@ GOALS = [
     ("cpu_us", 16, SHARING, 0.6),
 ]
 IDLE_KIB_MAX = 8
+IDLE_PERCENT_MAX = 1
 
 
 def label(scenario):
@@ -110,12 +111,27 @@ def memory_metrics(memory):
     ]
 
 
+def idle_metric(share):
+    percent = share * 100
+    return {
+        "metric": "agent without clients, of one core",
+        "unit": "%",
+        "ours": round(percent, 2),
+        "peer": None,
+        "peer_name": None,
+        "ratio": None,
+        "goal": f"<= {IDLE_PERCENT_MAX} %",
+        "met": percent <= IDLE_PERCENT_MAX,
+    }
+
+
 def goals(found):
     rows = [["goal", "ours", "peer", "", "ratio", "goal", ""]]
     for metric in found:
         if metric["goal"] is not None:
             rows.append([
-                metric["metric"], f"{metric['ours']:.1f}", f"{metric['peer']:.1f}", metric["peer_name"],
+                metric["metric"], f"{metric['ours']:.1f}",
+                "-" if metric["peer"] is None else f"{metric['peer']:.1f}", metric["peer_name"] or "-",
                 "-" if metric["ratio"] is None else f"{metric['ratio']:.2f}", metric["goal"], "met" if metric["met"] else "NOT MET",
             ])
     return "\n" + aligned(rows)
