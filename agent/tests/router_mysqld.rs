@@ -2,6 +2,8 @@
 //!
 //! A server that is not installed fails these tests; it never skips them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
 #[path = "router_mysqld/raw.rs"]
 mod raw;
 #[path = "router_mysqld/server.rs"]

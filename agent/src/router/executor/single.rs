@@ -146,6 +146,10 @@ async fn acquire(
 }
 
 /// May the session go on with the connection it holds?
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one match; a box would be an allocation for each statement of a transaction"
+)]
 enum Kept {
     Yes(Lease),
     /// It was let go: find another.
@@ -283,16 +287,13 @@ fn connect_failed(place: &Place, error: ConnectError) -> Result<Option<Connectio
     let reason = match error {
         ConnectError::Unreachable(_) | ConnectError::TimedOut => return Ok(None),
         // These pass: the server starts, stops, or is crowded for the moment.
-        ConnectError::Refused { code, .. }
-            if matches!(
-                code,
+        ConnectError::Refused {
+            code:
                 error_code::TOO_MANY_CONNECTIONS
-                    | error_code::SERVER_SHUTDOWN
-                    | error_code::OFFLINE_MODE
-            ) =>
-        {
-            return Ok(None);
-        }
+                | error_code::SERVER_SHUTDOWN
+                | error_code::OFFLINE_MODE,
+            ..
+        } => return Ok(None),
         ConnectError::Refused {
             code: error_code::BAD_DATABASE,
             ..
