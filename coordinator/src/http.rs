@@ -167,7 +167,8 @@ fn members(status: &NodeStatus) -> impl Iterator<Item = Vec<String>> {
         let heard = match member.last_heard_ms {
             _ if member.id == status.id => "this one".to_owned(),
             Some(ms) => format!("{ms} ms ago"),
-            None => "never".to_owned(),
+            // Followers talk to their leader only.
+            None => "-".to_owned(),
         };
         vec![member.id.to_string(), member.address.clone(), heard]
     })

@@ -15,40 +15,36 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use vt_coordinator_core::{
     Core, TICK_MS, codec,
     command::Command,
     effect::Effect,
     event::{Event, Now},
-    peer::{Peer, PeerConfig, ProposeError, Ready},
+    peer::{Peer, PeerConfig, ProposeError},
     state::State,
 };
 use vt_proto::wire::RaftMessage;
 
 use crate::{logging, metrics::Metrics, raft::transport::Outbox, storage::Storage};
 
+mod advance;
 mod clock;
 mod disk;
 mod handle;
+mod leadership;
 mod published;
 mod waiting;
 
 pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, WriteError};
 
-use disk::{Disk, WRITES_MAX, Written};
+use disk::{Disk, Written};
 use handle::{REQUESTS_MAX, Request, Waiter};
 use published::Published;
 use waiting::{Reads, Writes};
 
 /// Messages and requests taken in before the loop turns to what follows from them: one flush for all of them.
 const TAKEN_AT_ONCE_MAX: usize = 512;
-/// Entries applied since the last snapshot that make the next one due.
-const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
-/// Entries that stay in the log behind a snapshot, for members that are a little behind.
-const LOG_TAIL_ENTRIES: u64 = 5_000;
-/// Ticks that a stopping leader waits for another one to take over.
-const HAND_OVER_TICKS: u32 = 20;
 
 /// Who this member is.
 #[derive(Clone, Debug)]
@@ -92,6 +88,8 @@ pub struct Node {
     core_leads: bool,
     applied: u64,
     snapshot_index: u64,
+    /// Decisions up to here were told by the log files of an earlier run.
+    logged_up_to: u64,
     last_heard_ms: BTreeMap<u64, u64>,
     last_tick_ms: u64,
     stopping_ticks: Option<u32>,
@@ -123,6 +121,7 @@ impl Node {
             }
             None => State::new(config.cluster_id.clone()),
         };
+        let logged_up_to = stored.last_index();
         let peer_config = PeerConfig {
             id: config.member_id,
             voters: config.members.keys().copied().collect(),
@@ -160,6 +159,7 @@ impl Node {
             core_leads: false,
             applied: snapshot_index,
             snapshot_index,
+            logged_up_to,
             last_heard_ms: BTreeMap::new(),
             last_tick_ms: clock::now().monotonic_ms,
             stopping_ticks: None,
@@ -334,249 +334,5 @@ impl Node {
                 Effect::PublishRouting(snapshot) => self.published.publish_routing(*snapshot),
             }
         }
-    }
-
-    /// Does everything that raft has ready.
-    fn advance(&mut self) -> anyhow::Result<()> {
-        self.follow_leadership();
-        if self.core_leads
-            && let Some(context) = self.reads.begin_round()
-        {
-            self.peer.read_index(context);
-        }
-        while self.in_flight.len() < WRITES_MAX
-            && let Some(ready) = self.peer.ready()?
-        {
-            self.handle(ready)?;
-            self.follow_leadership();
-        }
-        if self.applied - self.snapshot_index >= SNAPSHOT_EVERY_ENTRIES {
-            self.take_snapshot()?;
-        }
-        Ok(())
-    }
-
-    fn handle(&mut self, ready: Ready) -> anyhow::Result<()> {
-        self.send(ready.send_now);
-        if let Some(snapshot) = &ready.installed {
-            let state = codec::decode_state(&snapshot.data)
-                .context("the leader's snapshot cannot be read")?;
-            info!(index = snapshot.index, "installed a snapshot of the leader");
-            self.core.install(state);
-            self.applied = snapshot.index;
-            self.snapshot_index = snapshot.index;
-        }
-        if let Some(last) = ready.committed.last() {
-            let last = last.index;
-            for entry in ready.committed {
-                self.apply(entry.index, &entry.data)?;
-            }
-            self.peer.applied(last);
-            self.applied = last;
-        }
-        for read in &ready.reads {
-            self.reads.confirmed(read.context, read.index);
-        }
-        self.answer_reads();
-        if ready.batch.is_empty() && self.in_flight.is_empty() {
-            self.peer.persisted(ready.number);
-            self.send(ready.send_after_persist);
-            return Ok(());
-        }
-        self.write(Some(ready.number), ready.batch, ready.send_after_persist)
-    }
-
-    fn apply(&mut self, index: u64, data: &[u8]) -> anyhow::Result<()> {
-        // A new leader begins with an entry without content.
-        if data.is_empty() {
-            return Ok(());
-        }
-        let command = codec::decode_command(data)
-            .with_context(|| format!("log entry {index} cannot be applied"))?;
-        for event in &command.events {
-            info!(
-                index,
-                kind = event.kind,
-                subject = event.subject,
-                evidence = ?event.evidence,
-                "{}",
-                event.message
-            );
-        }
-        self.step(clock::now(), Event::Committed { index, command });
-        Ok(())
-    }
-
-    fn answer_reads(&mut self) {
-        let answerable = self.reads.answerable(self.applied);
-        if answerable.is_empty() {
-            return;
-        }
-        let status = self.current_status();
-        for view in answerable {
-            self.metrics.reads.inc();
-            view(Ok((&self.core, &status)));
-        }
-    }
-
-    fn write(
-        &mut self,
-        number: Option<u64>,
-        batch: vt_coordinator_core::peer::Batch,
-        messages: Vec<RaftMessage>,
-    ) -> anyhow::Result<()> {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        if !self.disk.write(sequence, batch) {
-            bail!("the storage thread does not take what must be written");
-        }
-        self.in_flight.push_back(InFlight {
-            sequence,
-            number,
-            messages,
-        });
-        Ok(())
-    }
-
-    fn written(&mut self, written: Option<Written>) -> anyhow::Result<()> {
-        let Some(written) = written else {
-            bail!("the storage thread has ended");
-        };
-        let up_to = written.context("the raft log cannot be written; nothing was promised")?;
-        while let Some(write) = self.in_flight.pop_front_if(|w| w.sequence <= up_to) {
-            if let Some(number) = write.number {
-                self.peer.persisted(number);
-            }
-            self.send(write.messages);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, messages: Vec<RaftMessage>) {
-        for message in messages {
-            let to = message.to;
-            if !self.outbox.send(message) {
-                self.peer.unreachable(to);
-            }
-        }
-    }
-
-    fn take_snapshot(&mut self) -> anyhow::Result<()> {
-        // Its place in the queue to the disk must be free; the next turn of the loop tries again.
-        if self.in_flight.len() >= WRITES_MAX {
-            return Ok(());
-        }
-        let state = codec::encode_state(self.core.state());
-        let keep_after = self.applied.saturating_sub(LOG_TAIL_ENTRIES);
-        let batch = self.peer.compact(state, keep_after);
-        self.snapshot_index = self.applied;
-        info!(index = self.applied, "took a snapshot of the state");
-        self.write(None, batch, Vec::new())
-    }
-
-    /// Tells the core and everybody who waits when leadership came or went.
-    fn follow_leadership(&mut self) {
-        let leads_term = self.peer.is_leader().then(|| self.peer.term());
-        if leads_term != self.leads_term {
-            if self.leads_term.is_some() {
-                self.lose_leadership();
-            }
-            self.leads_term = leads_term;
-            self.publish_status();
-        }
-        if !self.core_leads && self.peer.leads() {
-            self.core_leads = true;
-            info!(term = self.peer.term(), "leads from now on");
-            self.step(clock::now(), Event::LeadershipGained);
-            self.publish_status();
-        }
-    }
-
-    fn lose_leadership(&mut self) {
-        if self.core_leads {
-            self.core_leads = false;
-            info!(term = self.peer.term(), "does not lead any more");
-            self.step(clock::now(), Event::LeadershipLost);
-        }
-        self.published.withdraw();
-        self.writes.fail_all(&WriteError::Unknown);
-        let leader = self.leader_address();
-        self.reads.fail_all(&ReadError::NotLeader { leader });
-    }
-
-    fn stop(&mut self) {
-        let to = self.peer.transfer_leadership();
-        if let Some(to) = to {
-            info!(to, "stopping: handing leadership over");
-        }
-        self.stopping_ticks = Some(if to.is_some() { HAND_OVER_TICKS } else { 0 });
-    }
-
-    fn has_stopped(&self) -> bool {
-        match self.stopping_ticks {
-            None => false,
-            Some(0) => {
-                if self.peer.is_leader() && self.config.members.len() > 1 {
-                    error!("nobody took leadership over in time; stopping all the same");
-                }
-                true
-            }
-            Some(_) => !self.peer.is_leader(),
-        }
-    }
-
-    fn leader_address(&self) -> Option<String> {
-        let leader = self.peer.leader_id()?;
-        self.config.members.get(&leader).cloned()
-    }
-
-    fn current_status(&self) -> NodeStatus {
-        let now = clock::now();
-        let progress = self.peer.members();
-        let members = self.config.members.iter().map(|(id, address)| {
-            let matched = progress
-                .iter()
-                .find(|p| p.id == *id)
-                .map_or(0, |p| p.matched);
-            let heard_ms = self.last_heard_ms.get(id).copied();
-            let heard_ms = heard_ms.or((*id == self.config.member_id).then_some(now.monotonic_ms));
-            MemberStatus {
-                id: *id,
-                address: address.clone(),
-                matched,
-                last_heard_ms: heard_ms.map(|at| now.monotonic_ms.saturating_sub(at)),
-            }
-        });
-        NodeStatus {
-            cluster_id: self.config.cluster_id.clone(),
-            id: self.config.member_id,
-            term: self.peer.term(),
-            leader_id: self.peer.leader_id(),
-            leader_address: self.leader_address(),
-            is_leader: self.core_leads,
-            applied: self.applied,
-            commit: self.peer.commit_index(),
-            members: members.collect(),
-            now,
-        }
-    }
-
-    fn publish_status(&self) {
-        let status = self.current_status();
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let metrics = &self.metrics;
-        metrics.leader.set(i64::from(status.is_leader));
-        metrics.term.set(number(status.term));
-        metrics.applied_index.set(number(status.applied));
-        metrics.commit_index.set(number(status.commit));
-        metrics.snapshot_index.set(number(self.snapshot_index));
-        metrics
-            .tablets
-            .set(number(self.core.state().tablets.len() as u64));
-        let log_start = self.peer.log_start_index();
-        metrics
-            .log_entries
-            .set(number(status.commit.saturating_sub(log_start)));
-        self.status.send_replace(status);
     }
 }

@@ -1,4 +1,8 @@
 //! Three coordinators in one process, on ports and directories of their own: what is acknowledged outlives their deaths.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something unexpected happens"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -93,7 +97,9 @@ impl Group {
         let handle = app.handle.clone();
         let serve = app.serve(stop.clone());
         let task = tokio::spawn(async {
-            serve.await.inspect_err(|error| println!("FAILED: {error:#}"))
+            serve
+                .await
+                .inspect_err(|error| println!("FAILED: {error:#}"))
         });
         self.running.insert(id, Running { handle, stop, task });
     }

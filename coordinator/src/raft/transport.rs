@@ -1,6 +1,6 @@
 //! Messages between members. May lose any of them: raft sends again what matters, so nothing here waits or retries a message.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -107,7 +107,11 @@ async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<R
             }
             Err(error) => {
                 if reachable {
-                    info!(member = id, address, %error, "member cannot be reached; trying on");
+                    let error = with_causes(&error);
+                    info!(
+                        member = id,
+                        address, error, "member cannot be reached; trying on"
+                    );
                 }
                 reachable = false;
             }
@@ -127,6 +131,27 @@ enum Carried {
     Ended(String),
 }
 
+impl Carried {
+    fn ended(status: Option<&Status>) -> Self {
+        let why = status.map_or("closed".to_owned(), |status| {
+            let cause = status.source().map(with_causes);
+            cause.unwrap_or_else(|| status.message().to_owned())
+        });
+        Carried::Ended(why)
+    }
+}
+
+/// The error and what caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 /// Carries messages over one connection until it ends.
 async fn carry(
     mut client: RaftTransportClient<tonic::transport::Channel>,
@@ -138,8 +163,7 @@ async fn carry(
     loop {
         let message = tokio::select! {
             ended = &mut call => {
-                let why = ended.map_or_else(|status| status.to_string(), |_| "closed".to_owned());
-                return Carried::Ended(why);
+                return Carried::ended(ended.err().as_ref());
             }
             message = messages.recv() => message,
         };
@@ -148,8 +172,7 @@ async fn carry(
         };
         tokio::select! {
             ended = &mut call => {
-                let why = ended.map_or_else(|status| status.to_string(), |_| "closed".to_owned());
-                return Carried::Ended(why);
+                return Carried::ended(ended.err().as_ref());
             }
             sent = sender.send(message) => if sent.is_err() {
                 return Carried::Ended("the stream does not take messages".to_owned());
@@ -190,7 +213,16 @@ impl raft_transport_server::RaftTransport for RaftTransport {
     ) -> Result<Response<RaftStreamEnd>, Status> {
         let from = request.remote_addr();
         let mut messages = request.into_inner();
-        while let Some(message) = messages.next().await {
+        loop {
+            let next = tokio::select! {
+                next = messages.next() => next,
+                () = self.inbox.closed() => {
+                    return Err(Status::unavailable("this coordinator is stopping"));
+                }
+            };
+            let Some(message) = next else {
+                return Ok(Response::new(RaftStreamEnd {}));
+            };
             let message = message.inspect_err(|status| {
                 debug!(?from, %status, "the stream of a member ended");
             })?;
@@ -211,6 +243,5 @@ impl raft_transport_server::RaftTransport for RaftTransport {
                 return Err(Status::unavailable("this coordinator is stopping"));
             }
         }
-        Ok(Response::new(RaftStreamEnd {}))
     }
 }
