@@ -15,7 +15,7 @@ mod random;
 mod replication;
 mod world;
 
-pub use faults::{Fault, Kind};
+pub use faults::{Fault, Focus, Kind};
 pub use host::Sabotage;
 pub use world::{Outcome, Plan, run};
 

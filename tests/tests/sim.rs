@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use vt_tests::sim::{Outcome, Plan, Sabotage, run};
+use vt_tests::sim::{Focus, Outcome, Plan, Sabotage, run};
 
 /// Seeds of an ordinary run.
 const SEEDS_DEFAULT: u64 = 200;
@@ -47,7 +47,12 @@ fn tell(plan: &Plan) -> Outcome {
 }
 
 /// Tells the stories of many seeds on both processors; returns the failing ones, lowest first.
-fn failing(seeds: impl Iterator<Item = u64>, sabotage: Option<Sabotage>, enough: usize) -> Vec<(u64, String)> {
+fn failing(
+    seeds: impl Iterator<Item = u64>,
+    kind: impl Fn(u64) -> Plan + Sync,
+    wanted: impl Fn(&str) -> bool + Sync,
+    enough: usize,
+) -> Vec<(u64, String)> {
     let seeds: Vec<u64> = seeds.collect();
     let next = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
@@ -60,8 +65,9 @@ fn failing(seeds: impl Iterator<Item = u64>, sabotage: Option<Sabotage>, enough:
                     let Some(seed) = seeds.get(index).filter(|_| !done) else {
                         return;
                     };
-                    let plan = Plan { sabotage, ..Plan::of(*seed) };
-                    if let Some(violation) = tell(&plan).violation {
+                    if let Some(violation) = tell(&kind(*seed)).violation
+                        && wanted(&violation)
+                    {
                         found.lock().unwrap().push((*seed, violation));
                     }
                 }
@@ -84,7 +90,10 @@ fn shortest(seed: u64) -> Outcome {
         while start < kept.len() && runs < SHRINK_RUNS_MAX {
             let mut fewer = kept.clone();
             fewer.drain(start..(start + part).min(kept.len()));
-            let plan = Plan { only_faults: Some(fewer.clone()), ..Plan::of(seed) };
+            let plan = Plan {
+                only_faults: Some(fewer.clone()),
+                ..Plan::of(seed)
+            };
             runs += 1;
             if tell(&plan).violation.is_some() {
                 kept = fewer;
@@ -94,7 +103,11 @@ fn shortest(seed: u64) -> Outcome {
         }
         part = if part == 1 { 0 } else { part.div_ceil(2) };
     }
-    tell(&Plan { only_faults: Some(kept), trace: true, ..Plan::of(seed) })
+    tell(&Plan {
+        only_faults: Some(kept),
+        trace: true,
+        ..Plan::of(seed)
+    })
 }
 
 fn explain(seed: u64, violation: &str) -> String {
@@ -109,8 +122,15 @@ fn explain(seed: u64, violation: &str) -> String {
 
 fn demand_none(failing: &[(u64, String)]) {
     if let Some((seed, violation)) = failing.first() {
-        let seeds: Vec<String> = failing.iter().map(|(seed, why)| format!("{seed} ({why})")).collect();
-        panic!("{}\nall failing seeds: {}", explain(*seed, violation), seeds.join("; "));
+        let seeds: Vec<String> = failing
+            .iter()
+            .map(|(seed, why)| format!("{seed} ({why})"))
+            .collect();
+        panic!(
+            "{}\nall failing seeds: {}",
+            explain(*seed, violation),
+            seeds.join("; ")
+        );
     }
 }
 
@@ -121,18 +141,29 @@ fn seeds_that_once_failed_hold() {
     for entry in fs::read_dir(&folder).expect("the folder of regressions") {
         let path = entry.expect("an entry").path();
         let text = fs::read_to_string(&path).expect("a regression file");
-        for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-            let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
-            seeds.push(seed.unwrap_or_else(|| panic!("{}: '{line}' starts with no seed", path.display())));
+        for line in text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+        {
+            let seed = line
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse().ok());
+            seeds.push(
+                seed.unwrap_or_else(|| panic!("{}: '{line}' starts with no seed", path.display())),
+            );
         }
     }
-    demand_none(&failing(seeds.into_iter(), None, 1));
+    demand_none(&failing(seeds.into_iter(), Plan::of, |_| true, 1));
 }
 
 #[test]
 fn clusters_are_safe_under_faults_and_whole_after_them() {
     if let Some(seed) = number("VT_SIM_SEED") {
-        let outcome = tell(&Plan { trace: true, ..Plan::of(seed) });
+        let outcome = tell(&Plan {
+            trace: true,
+            ..Plan::of(seed)
+        });
         for line in &outcome.trace {
             println!("{line}");
         }
@@ -145,20 +176,29 @@ fn clusters_are_safe_under_faults_and_whole_after_them() {
     }
     let first = number("VT_SIM_FIRST").unwrap_or(1);
     let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
-    demand_none(&failing(first..first + count, None, 10));
+    demand_none(&failing(first..first + count, Plan::of, |_| true, 10));
 }
 
 /// Each of these breaks one rule of the agent; a checker must notice, or it would not notice a real mistake either.
 #[test]
 fn sabotage_is_noticed() {
-    for sabotage in [
-        Sabotage::SkipRevokeWait,
-        Sabotage::OpenBeforeDrain,
-        Sabotage::IgnoreEpoch,
-        Sabotage::ExecutedForReceived,
+    let unsafe_only = |violation: &str| !violation.contains("after the faults ended");
+    for (sabotage, focus) in [
+        (Sabotage::SkipRevokeWait, Focus::Disconnection),
+        (Sabotage::OpenBeforeDrain, Focus::Backlog),
+        (Sabotage::IgnoreEpoch, Focus::Leadership),
+        (Sabotage::ExecutedForReceived, Focus::Backlog),
     ] {
-        let found = failing(1..SABOTAGE_SEEDS_MAX, Some(sabotage), 1);
-        assert!(!found.is_empty(), "{sabotage:?} was not noticed in {SABOTAGE_SEEDS_MAX} seeds");
+        let plan = |seed| Plan {
+            sabotage: Some(sabotage),
+            focus,
+            ..Plan::of(seed)
+        };
+        let found = failing(1..SABOTAGE_SEEDS_MAX, plan, unsafe_only, 1);
+        assert!(
+            !found.is_empty(),
+            "{sabotage:?} was not noticed in {SABOTAGE_SEEDS_MAX} seeds"
+        );
         println!("{sabotage:?}: seed {}: {}", found[0].0, found[0].1);
     }
 }
@@ -167,7 +207,10 @@ fn sabotage_is_noticed() {
 #[test]
 fn a_seed_replays() {
     let tell = |seed| {
-        let outcome = tell(&Plan { trace: true, ..Plan::of(seed) });
+        let outcome = tell(&Plan {
+            trace: true,
+            ..Plan::of(seed)
+        });
         (outcome.trace, outcome.acknowledged, outcome.healed_in_ms)
     };
     for seed in [1, 2, 3] {

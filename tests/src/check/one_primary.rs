@@ -24,7 +24,12 @@ impl OnePrimary {
     ///
     /// A late OK of an ended epoch is right if the write is kept: its acknowledgements were given before the epoch was
     /// revoked, and only the old primary, asleep, had not read them.
-    pub fn acknowledged(&mut self, tablet: usize, epoch: Epoch, kept: bool) -> Result<(), Violation> {
+    pub fn acknowledged(
+        &mut self,
+        tablet: usize,
+        epoch: Epoch,
+        kept: bool,
+    ) -> Result<(), Violation> {
         if epoch < self.highest {
             if kept {
                 return Ok(());

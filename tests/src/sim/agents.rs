@@ -241,7 +241,13 @@ impl World {
             return;
         }
         let alias = &host_state.tablet.alias;
-        match accept(&host_state.persisted, &agent.memory, alias, "simulated", &desired) {
+        match accept(
+            &host_state.persisted,
+            &agent.memory,
+            alias,
+            "simulated",
+            &desired,
+        ) {
             Ok(record) => {
                 if let Some(record) = record {
                     host_state.persisted.apply(&record);
@@ -363,7 +369,11 @@ impl World {
     /// One that opens in an ended epoch, because it slept, cannot acknowledge; other checkers see to that.
     fn opens(&mut self, host: usize) {
         let epoch = self.hosts[host].persisted.promised;
-        if self.one_primary.newest().is_some_and(|(newest, _)| epoch < newest) {
+        if self
+            .one_primary
+            .newest()
+            .is_some_and(|(newest, _)| epoch < newest)
+        {
             return;
         }
         let values = self.hosts[host].mysqld.values();

@@ -74,9 +74,45 @@ pub struct Fault {
 /// The first fault comes after this: the replica set has formed by then, or is forming.
 const FIRST_MS: u64 = 1_000;
 
-/// The faults of a seed. Each seed leaves some kinds out and exaggerates others.
-pub fn schedule(random: &mut Random, hosts: usize, members: usize, end_ms: u64) -> Vec<Fault> {
-    let weights: Vec<u64> = (0..18).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect();
+/// Kinds of faults, as weights of a schedule are numbered.
+const KINDS: usize = 18;
+
+/// Which kinds a schedule is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// All; each seed leaves some out and exaggerates others.
+    All,
+    /// Replicas that lose their source while the coordinators lose the primary.
+    Disconnection,
+    /// Appliers that fall behind while primaries die.
+    Backlog,
+    /// Leaders that come, go and come back while primaries die.
+    Leadership,
+}
+
+impl Focus {
+    fn weights(self, random: &mut Random) -> Vec<u64> {
+        let kinds: &[usize] = match self {
+            Focus::All => return (0..KINDS).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect(),
+            Focus::Disconnection => &[1, 4, 7, 8, 9],
+            Focus::Backlog => &[6, 9, 14],
+            Focus::Leadership => &[1, 11, 12, 13, 14],
+        };
+        (0..KINDS)
+            .map(|kind| u64::from(kinds.contains(&kind)))
+            .collect()
+    }
+}
+
+/// The faults of a seed.
+pub fn schedule(
+    random: &mut Random,
+    focus: Focus,
+    hosts: usize,
+    members: usize,
+    end_ms: u64,
+) -> Vec<Fault> {
+    let weights = focus.weights(random);
     let total: u64 = weights.iter().sum();
     let pause_ms_max = *random.pick(&[500, 2_000, 6_000]);
     let mut faults = Vec::new();

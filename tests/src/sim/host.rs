@@ -10,7 +10,7 @@ use vt_agent_core::{
 use vt_proto::{
     desired::{Desired, Goal},
     epoch::{Epoch, Incarnation},
-    report::{Report, ThreadState},
+    report::{GtidPosition, Report, ThreadState},
     topology::Tablet,
 };
 
@@ -19,7 +19,7 @@ use super::mysqld::{Mysqld, uuid};
 /// Ways to break the agent on purpose; checkers must notice each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Claims a revocation where the IO thread only looks disconnected.
+    /// Where the IO thread only looks disconnected, claims a revocation with what is there now, and stops nothing.
     SkipRevokeWait,
     /// Opens while the relay log is not applied, and says that it is.
     OpenBeforeDrain,
@@ -78,6 +78,8 @@ pub struct Host {
     /// While true the applier makes no progress.
     pub applier_stalled: bool,
     pub uuids: u64,
+    /// What a sabotaged agent has claimed for an epoch: it stays with that.
+    claimed: Option<(Epoch, Option<GtidPosition>)>,
 }
 
 impl Host {
@@ -101,6 +103,7 @@ impl Host {
             paused_until_ms: 0,
             applier_stalled: false,
             uuids: 1,
+            claimed: None,
         }
     }
 
@@ -228,7 +231,14 @@ impl Host {
         let mut action = step.action.clone();
         match sabotage {
             Some(Sabotage::SkipRevokeWait) => {
-                skip_revoke(&observed, desired.as_ref(), &mut report, &mut action)
+                let claimed = &mut self.claimed;
+                skip_revoke(
+                    &observed,
+                    desired.as_ref(),
+                    claimed,
+                    &mut report,
+                    &mut action,
+                );
             }
             Some(Sabotage::ExecutedForReceived) if report.revoked.is_some() => {
                 if let Some(gtid) = &mut report.gtid {
@@ -260,6 +270,7 @@ fn pretend_drained(observed: &mut Observed, desired: Option<&mut Desired>) {
 fn skip_revoke(
     observed: &Observed,
     desired: Option<&Desired>,
+    claimed: &mut Option<(Epoch, Option<GtidPosition>)>,
     report: &mut Report,
     action: &mut Option<Action>,
 ) {
@@ -268,8 +279,23 @@ fn skip_revoke(
     let looks_gone = observed
         .channel()
         .is_some_and(|channel| channel.io == ThreadState::Connecting);
-    if revoking && looks_gone {
-        report.revoked = Some(report.promised);
-        *action = None;
+    if !revoking {
+        return;
+    }
+    if looks_gone
+        && claimed
+            .as_ref()
+            .is_none_or(|(epoch, _)| *epoch < report.promised)
+    {
+        *claimed = Some((report.promised, report.gtid.clone()));
+    }
+    if let Some((epoch, gtid)) = claimed
+        && *epoch == report.promised
+    {
+        report.revoked = Some(*epoch);
+        report.gtid = gtid.clone();
+        if *action == Some(Action::StopIoThread) {
+            *action = None;
+        }
     }
 }

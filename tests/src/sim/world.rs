@@ -19,7 +19,7 @@ use vt_proto::{
 use super::{
     FAULTS_END_MS, LIVENESS_MS,
     coordinators::{Log, MEMBERS, Member},
-    faults::{Fault, schedule},
+    faults::{Fault, Focus, schedule},
     host::{Host, Sabotage},
     mysqld::{Transaction, What},
     network::{Network, Node},
@@ -40,6 +40,7 @@ pub const FIRST_PORT: u16 = 3300;
 pub struct Plan {
     pub seed: u64,
     pub sabotage: Option<Sabotage>,
+    pub focus: Focus,
     /// Only these faults of the seed's schedule happen; all if none are named.
     pub only_faults: Option<Vec<usize>>,
     pub trace: bool,
@@ -51,6 +52,7 @@ impl Plan {
         Self {
             seed,
             sabotage: None,
+            focus: Focus::All,
             only_faults: None,
             trace: false,
         }
@@ -213,7 +215,13 @@ impl World {
         let hosts: Vec<Host> = (0..count)
             .map(|index| Host::new(index, tablet(index, &set)))
             .collect();
-        let faults = schedule(&mut random.fork("faults"), count, MEMBERS, FAULTS_END_MS);
+        let faults = schedule(
+            &mut random.fork("faults"),
+            plan.focus,
+            count,
+            MEMBERS,
+            FAULTS_END_MS,
+        );
         let mut members_random = random.fork("members");
         let members = (0..MEMBERS)
             .map(|_| Member::new(&mut members_random))
@@ -467,7 +475,10 @@ impl World {
             self.acked_writes.acknowledged(value, place);
             self.acknowledged_since_heal |= self.healed_ms.is_some();
             let kept = self.one_primary.newest().is_some_and(|(_, newest)| {
-                self.hosts[newest].mysqld.executed.has(&transaction.source, transaction.number)
+                self.hosts[newest]
+                    .mysqld
+                    .executed
+                    .has(&transaction.source, transaction.number)
             });
             let result = self.one_primary.acknowledged(host, epoch, kept);
             self.check(result);

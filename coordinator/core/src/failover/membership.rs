@@ -67,11 +67,19 @@ pub fn register(state: &State, health: &Health, now: Now, report: &Report) -> Re
             tablet.alias
         ));
     }
+    let mut changes = vec![Change::put(
+        known.revision,
+        RecordValue::Tablet(tablet.clone()),
+    )];
+    // Touching the replica set makes a decision that takes the tablet for what it was conflict with this change.
+    if known.value.kind != tablet.kind
+        && let Some(set) = state.replica_sets.get(&tablet.replica_set)
+    {
+        let value = RecordValue::ReplicaSet(set.value.clone());
+        changes.push(Change::put(set.revision, value));
+    }
     Registration::Propose {
-        changes: vec![Change::put(
-            known.revision,
-            RecordValue::Tablet(tablet.clone()),
-        )],
+        changes,
         event: event(
             now,
             &tablet.alias,
