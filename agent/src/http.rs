@@ -17,7 +17,7 @@ use vt_proto::{
     routing::RoutingSnapshot,
 };
 
-use crate::{metrics, supervisor::Outgoing};
+use crate::{metrics, uplink::report::Outgoing};
 
 /// What the pages are made of.
 pub struct Pages {

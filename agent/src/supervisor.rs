@@ -15,13 +15,14 @@ use vt_agent_core::{
 };
 use vt_proto::{
     desired::{Desired, Goal},
-    report::Report,
     topology::Tablet,
 };
 
 use crate::{
-    metrics::SupervisorMetrics, replication::status::Interest, state_file::StateFile,
-    uplink::desired::Arrival,
+    metrics::SupervisorMetrics,
+    replication::status::Interest,
+    state_file::StateFile,
+    uplink::{desired::Arrival, report::Outgoing},
 };
 
 use self::host::Host;
@@ -43,14 +44,6 @@ const HOT: Duration = Duration::from_secs(3);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// Ends of work that wait to be noted: one runs at a time.
 const WORK_ENDS_MAX: usize = 4;
-
-/// A report on its way out.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    pub report: Report,
-    /// Somebody waits for every detail of it.
-    pub hot: bool,
-}
 
 /// What others see of the supervisor.
 #[derive(Clone, Debug)]

@@ -19,7 +19,6 @@ use super::{
     desired::{Arrival, read},
     leader::{Search, dial},
 };
-use crate::supervisor::Outgoing;
 
 /// Reports go out at least so often; the coordinator calls an agent silent after some of them are missing.
 const REPORT_PERIOD: Duration = Duration::from_millis(200);
@@ -29,6 +28,14 @@ const URGENT_SPACING: Duration = Duration::from_millis(5);
 const OUTBOX_MAX: usize = 16;
 /// An answer to the opening of the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A report on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub report: Report,
+    /// Somebody waits for every detail of it.
+    pub hot: bool,
+}
 
 /// The line of one tablet.
 pub struct Uplink {
