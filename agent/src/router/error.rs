@@ -3,13 +3,10 @@
 //! Errors of a server are never rewritten: they pass as they came.
 
 use thiserror::Error;
-
 use vt_planner::Unsupported;
 use vt_wire::error_code::{self, ErrorCode};
 use vt_wire::packet::{FrameError, put_packet};
 use vt_wire::response::ErrPacket;
-
-use super::metrics::ErrorClass;
 
 /// A statement was sent and the connection broke before its answer: it may have run or not.
 pub const OUTCOME_UNKNOWN: ErrorCode = 9001;
@@ -200,22 +197,5 @@ impl From<FrameError> for RouterError {
 impl From<vt_wire::Malformed> for RouterError {
     fn from(error: vt_wire::Malformed) -> Self {
         Self::Malformed(error.0)
-    }
-}
-
-impl RouterError {
-    /// Whose fault it is, for the metrics.
-    #[must_use]
-    pub fn class(&self) -> ErrorClass {
-        match self.code() {
-            OUTCOME_UNKNOWN | TRANSACTION_LOST | SESSION_STATE_LOST => ErrorClass::lost,
-            NO_PRIMARY | HOLD_FULL | POOL_EXHAUSTED | NO_REPLICA | BACKEND_REFUSED => {
-                ErrorClass::unavailable
-            }
-            error_code::TOO_MANY_CONNECTIONS | error_code::SERVER_SHUTDOWN => {
-                ErrorClass::unavailable
-            }
-            _ => ErrorClass::client,
-        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod align;
 pub mod connection;
 pub mod inner;
+pub mod place;
 pub mod settings;
 
 use std::cell::RefCell;

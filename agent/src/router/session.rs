@@ -16,11 +16,12 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use vt_wire::command::Command;
+use vt_wire::error_code;
 use vt_wire::packet::{self, HEADER_LENGTH, join_payload, put_packet};
 use vt_wire::scanner::{Answer, Summary};
 
 use super::Shared;
-use super::error::RouterError;
+use super::error::{self, RouterError};
 use super::executor::{Failure, Request, Worker, single};
 use super::metrics::{ErrorClass, QueryKind};
 use super::socket::{Channel, give_back};
@@ -316,7 +317,7 @@ impl Session {
     }
 
     fn count_error(&self, error: &RouterError) {
-        self.worker.metrics.count_error(error.class());
+        self.worker.metrics.count_error(class_of(error));
     }
 }
 
@@ -325,5 +326,22 @@ impl Session {
     pub async fn turn_away(mut self, error: RouterError) -> End {
         self.count_error(&error);
         self.refuse(error, 0).await
+    }
+}
+
+/// Whose fault an error is, for the metrics.
+fn class_of(error: &RouterError) -> ErrorClass {
+    match error.code() {
+        error::OUTCOME_UNKNOWN | error::TRANSACTION_LOST | error::SESSION_STATE_LOST => {
+            ErrorClass::lost
+        }
+        error::NO_PRIMARY
+        | error::HOLD_FULL
+        | error::POOL_EXHAUSTED
+        | error::NO_REPLICA
+        | error::BACKEND_REFUSED
+        | error_code::TOO_MANY_CONNECTIONS
+        | error_code::SERVER_SHUTDOWN => ErrorClass::unavailable,
+        _ => ErrorClass::client,
     }
 }

@@ -168,6 +168,15 @@ impl Channel {
         .await
     }
 
+    /// Reads at most `limit` bytes, so that what follows stays in the socket: a client may begin with
+    /// TLS right behind its request for it.
+    pub async fn fill_at_most(&mut self, limit: usize) -> io::Result<usize> {
+        (&mut self.socket)
+            .take(limit as u64)
+            .read_buf(&mut self.input)
+            .await
+    }
+
     fn make_room(&mut self) {
         if self.input.is_empty() && !self.was_filled {
             return;

@@ -11,8 +11,8 @@ use vt_wire::session_track::{SessionChange, SessionChanges};
 use vt_wire::{Capabilities, ServerStatus, collation};
 
 use super::error::RouterError;
-use super::executor::route::Place;
 use super::pool::connection::Connection;
+use super::pool::place::Place;
 use super::pool::settings::{Settings, is_replayable, is_tracked};
 
 /// Capabilities that both legs of a session must share: they change what packets mean.

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use mysql_async::SslOpts;
+use mysql_async::prelude::Queryable;
 use vt_wire::ServerStatus;
 use vt_wire::command::CommandByte;
 use vt_wire::packet::put_packet;
@@ -10,7 +12,7 @@ use vt_wire::result_set::TextResult;
 use vt_wire::scanner::Answer;
 
 use crate::raw::{NEW, OLD, RawClient};
-use crate::server::{Mysqld, TestRouter};
+use crate::server::{Mysqld, TestRouter, code};
 
 fn value(client: &mut RawClient, capabilities: vt_wire::Capabilities, sql: &str) -> Option<String> {
     let (_, wire) = client.query(sql);
@@ -230,4 +232,29 @@ async fn misbehaving_clients_harm_nobody_else() {
         .filter(|payload| payload[0] == 0xFF);
     assert!(refused.count() >= 2);
     assert_eq!(value(&mut good, NEW, "SELECT 42").as_deref(), Some("42"));
+}
+
+#[tokio::test]
+async fn tls() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.tls = Some(server.tls());
+        config.is_tls_required = true;
+    });
+    let in_clear_text = mysql_async::Conn::new(router.options("shop")).await;
+    assert_eq!(code(in_clear_text), 3159);
+    let tls = SslOpts::default()
+        .with_danger_accept_invalid_certs(true)
+        .with_danger_skip_domain_validation(true);
+    let mut app = mysql_async::Conn::new(router.options("shop").ssl_opts(tls))
+        .await
+        .unwrap();
+    let large = "x".repeat(3 << 20);
+    let length: Option<usize> = app.exec_first("SELECT LENGTH(?)", (&large,)).await.unwrap();
+    assert_eq!(length, Some(large.len()));
+    let back: Option<String> = app
+        .query_first("SELECT REPEAT('x', 3145728)")
+        .await
+        .unwrap();
+    assert_eq!(back, Some(large));
 }

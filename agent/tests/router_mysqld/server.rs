@@ -3,11 +3,15 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use vt_agent::router::topology::Topology;
 use vt_agent::router::users::hash_password;
@@ -171,6 +175,23 @@ impl Mysqld {
             host: "127.0.0.1".to_owned(),
             port: self.port,
         }
+    }
+
+    /// The certificate and key that the server made for itself.
+    pub fn tls(&self) -> Arc<ServerConfig> {
+        let data = self.directory.path().join("data");
+        let certificate = CertificateDer::from_pem_file(data.join("server-cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(data.join("server-key.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        Arc::new(
+            builder
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate], key)
+                .unwrap(),
+        )
     }
 
     /// Ends it without a word, as a crash does.

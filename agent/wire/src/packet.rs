@@ -101,6 +101,13 @@ pub fn whole(buffer: &[u8], limit_bytes: usize) -> Result<Option<Whole>, FrameEr
     }
 }
 
+/// How many bytes the packet at the front of `buffer` still lacks, or its header, if that is not whole.
+#[must_use]
+pub fn missing(buffer: &[u8]) -> usize {
+    let wanted = Header::peek(buffer).map_or(HEADER_LENGTH, |header| HEADER_LENGTH + header.length);
+    wanted.saturating_sub(buffer.len())
+}
+
 /// Copies the payload out of `wire`, which holds exactly the packets of one logical payload.
 #[must_use]
 pub fn join_payload(wire: &[u8]) -> Vec<u8> {
@@ -179,6 +186,19 @@ mod tests {
             Err(FrameError::TooLong { limit_bytes: 999 })
         );
         assert_eq!(whole(&header, 1000), Ok(None));
+    }
+
+    #[test]
+    fn what_is_missing() {
+        for (buffer, expected) in [
+            (&b""[..], 4),
+            (b"\x02", 3),
+            (b"\x02\0\0\0", 2),
+            (b"\x02\0\0\0ab", 0),
+            (b"\x02\0\0\0abc", 0),
+        ] {
+            assert_eq!(missing(buffer), expected, "{buffer:?}");
+        }
     }
 
     #[test]

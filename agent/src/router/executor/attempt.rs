@@ -12,10 +12,10 @@ use vt_wire::prepared::replace_statement_id;
 use vt_wire::scanner::{Answer, Summary};
 
 use super::relay::{NotRun, Relay, Relayed, replaced};
-use super::route::Place;
 use super::{PreparedUse, Request, Worker};
 use crate::router::error::RouterError;
 use crate::router::pool::connection::{ConnectError, Connection, OnServer};
+use crate::router::pool::place::Place;
 use crate::router::socket::Channel;
 use crate::router::state::State;
 

@@ -14,8 +14,8 @@ use vt_wire::scanner::{Answer, Event, ResponseScanner, Summary};
 use vt_wire::{Capabilities, Malformed};
 
 use super::Worker;
-use super::route::Place;
 use crate::router::pool::connection::Connection;
+use crate::router::pool::place::Place;
 use crate::router::socket::Channel;
 use crate::router::state::State;
 

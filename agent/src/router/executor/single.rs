@@ -12,13 +12,14 @@ use vt_wire::scanner::Summary;
 use vt_wire::{ServerStatus, error_code};
 
 use super::attempt::{Attempt, Parts, Why, endpoint_text};
-use super::route::{Place, Resolution, resolve};
+use super::route::{Resolution, resolve};
 use super::{Failure, PreparedUse, Request, Worker};
 use crate::router::buffer::Place as HoldPlace;
 use crate::router::error::RouterError;
 use crate::router::pool::CheckoutError;
 use crate::router::pool::align::{self, AlignError, Wanted, align};
 use crate::router::pool::connection::{ConnectError, Connection, InsertId};
+use crate::router::pool::place::Place;
 use crate::router::socket::Channel;
 use crate::router::state::{Lease, Pins, Role, State, TransactionEnd};
 

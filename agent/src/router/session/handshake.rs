@@ -151,7 +151,9 @@ impl Session {
                 Ok(None) => {}
                 Err(error) => return Err(self.refuse(error.into(), 1).await),
             }
-            if self.client.fill().await? == 0 {
+            // Never past this packet: the TLS handshake may follow at once.
+            let missing = packet::missing(self.client.input());
+            if self.client.fill_at_most(missing).await? == 0 {
                 return Err(End::Quit);
             }
         }
