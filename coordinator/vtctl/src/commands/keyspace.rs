@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use vt_proto::wire::{CreateKeyspaceRequest, DeleteKeyspaceRequest, ListKeyspacesRequest};
 
-use super::{Written, replica_set};
+use super::{Written, replica_set, sql};
 use crate::{
     cli::Global,
     client::{Client, request_id},
@@ -118,6 +118,7 @@ async fn create(
         for shard in &made.shards {
             wait_for_schema(client, &name, &shard.replica_set, limit).await?;
         }
+        wait_for_router(global, &name, limit).await?;
     }
     let written = Written {
         revision: answer.revision,
@@ -170,6 +171,23 @@ async fn wait_for_schema(
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// The primary has heard of the schema; the router shows that it is there.
+async fn wait_for_router(global: &Global, keyspace: &str, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    let mut progress = Progress::quietly();
+    while !sql::local_router_serves(global, keyspace).await? {
+        progress.step("waiting for the router to serve it");
+        if Instant::now() >= deadline {
+            let message = format!("keyspace {keyspace} is there and the router does not serve it");
+            return Err(Failure::new(Kind::Failed, message)
+                .next("`vtctl local status` and the log of the first agent say why")
+                .into());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// What is missing until the primary has acted on a desired state that names the keyspace's schema.

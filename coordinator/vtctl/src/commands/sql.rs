@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable as _};
 
 use crate::{
     cli::Global,
@@ -220,4 +220,22 @@ fn refusal_kind(code: u16) -> Kind {
         return Kind::NotFound;
     }
     Kind::Refused
+}
+
+/// Whether the local cluster's first router serves a keyspace; true where its credentials are not known here.
+pub async fn local_router_serves(global: &Global, keyspace: &str) -> anyhow::Result<bool> {
+    if global.coordinators.is_some() {
+        return Ok(true);
+    }
+    let Some(cluster) = Cluster::load(&global.local_dir()?)? else {
+        return Ok(true);
+    };
+    let login = read_client_file(&cluster.client_file())?;
+    let asked = async {
+        let mut connection = connect(&login, keyspace, CONNECT_TIMEOUT).await.ok()?;
+        connection.query_drop("SELECT 1").await.ok()
+    };
+    Ok(tokio::time::timeout(CONNECT_TIMEOUT, asked)
+        .await
+        .is_ok_and(|served| served.is_some()))
 }
