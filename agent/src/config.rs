@@ -345,3 +345,6 @@ pub(crate) fn check_secret_permissions(path: &Path) -> Result<(), String> {
 pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     endpoint(text)
 }
+
+#[cfg(test)]
+mod tests;

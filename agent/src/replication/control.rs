@@ -15,7 +15,7 @@ use crate::mysqld::{
 /// `rpl_stop_replica_timeout` is 2 s; a little more for the answer.
 const STOP_LIMIT: Duration = Duration::from_millis(2_400);
 /// A thread that can be stopped has stopped by then, also one that is connecting.
-const CUT_AFTER: Duration = Duration::from_millis(150);
+const KILL_AFTER: Duration = Duration::from_millis(150);
 const START_LIMIT: Duration = Duration::from_secs(5);
 /// So often is the source's silence seen: a heartbeat each 0.2 s on an idle stream.
 const HEARTBEAT_PERIOD_S: &str = "0.2";
@@ -25,16 +25,32 @@ const RETRY_COUNT: u32 = 100_000_000;
 /// STOP REPLICA IO_THREAD, whatever state it shows. Success means that STOP has returned.
 ///
 /// STOP wakes the thread once every two seconds, and one that waits for a source which hangs may miss that: so it is woken from
-/// beside, by cutting its connection. What it has half received is owed to nobody.
+/// beside, by a kill. What it has half received is owed to nobody.
 pub async fn stop_io_thread(conn: &mut AdminConn, spare: &mut AdminConn) -> Result<(), AdminError> {
-    let stopping = conn.execute_within("STOP REPLICA IO_THREAD", STOP_LIMIT);
+    stop(
+        conn,
+        spare,
+        "STOP REPLICA IO_THREAD",
+        "'thread/sql/replica_io'",
+    )
+    .await
+}
+
+/// STOP, with a kill of the threads when it is late, again and again until it returns.
+async fn stop(
+    conn: &mut AdminConn,
+    spare: &mut AdminConn,
+    statement: &str,
+    threads: &str,
+) -> Result<(), AdminError> {
+    let stopping = conn.execute_within(statement, STOP_LIMIT);
     tokio::pin!(stopping);
     loop {
-        match timeout(CUT_AFTER, &mut stopping).await {
+        match timeout(KILL_AFTER, &mut stopping).await {
             Ok(result) => return result,
             Err(_) => {
-                if let Err(error) = cut_io_connection(spare).await {
-                    tracing::warn!(%error, "the IO thread's connection cannot be cut");
+                if let Err(error) = kill_threads(spare, threads).await {
+                    tracing::warn!(%error, "a replication thread that does not stop cannot be killed");
                     return stopping.await;
                 }
             }
@@ -42,10 +58,12 @@ pub async fn stop_io_thread(conn: &mut AdminConn, spare: &mut AdminConn) -> Resu
     }
 }
 
-async fn cut_io_connection(conn: &mut AdminConn) -> Result<(), AdminError> {
-    let query = "SELECT processlist_id FROM performance_schema.threads \
-                 WHERE name = 'thread/sql/replica_io' AND processlist_id IS NOT NULL";
-    let ids: Vec<u64> = conn.rows(query).await?;
+async fn kill_threads(conn: &mut AdminConn, names: &str) -> Result<(), AdminError> {
+    let query = format!(
+        "SELECT processlist_id FROM performance_schema.threads \
+         WHERE name IN ({names}) AND processlist_id IS NOT NULL"
+    );
+    let ids: Vec<u64> = conn.rows(&query).await?;
     for id in ids {
         match conn.execute(&format!("KILL {id}")).await {
             // It may have ended meanwhile.
@@ -68,9 +86,13 @@ pub async fn start_sql_thread(conn: &mut AdminConn) -> Result<(), AdminError> {
         .await
 }
 
-/// Stops both threads and forgets the channel, with its relay log: only after everything in it is applied.
-pub async fn reset(conn: &mut AdminConn) -> Result<(), AdminError> {
-    conn.execute_within("STOP REPLICA", STOP_LIMIT).await?;
+/// Stops both threads and forgets the channel, with its relay log: only after everything whole in it is applied.
+///
+/// An applier in the middle of a transaction whose rest never came would wait for it and keep its locks: it is killed, which
+/// rolls that transaction back.
+pub async fn reset(conn: &mut AdminConn, spare: &mut AdminConn) -> Result<(), AdminError> {
+    let threads = "'thread/sql/replica_io', 'thread/sql/replica_sql', 'thread/sql/replica_worker'";
+    stop(conn, spare, "STOP REPLICA", threads).await?;
     conn.execute_within("RESET REPLICA ALL", START_LIMIT).await
 }
 

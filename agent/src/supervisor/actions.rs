@@ -81,6 +81,10 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
             let (conn, spare) = host.pool.both().await.map_err(said)?;
             return control::stop_io_thread(conn, spare).await.map_err(said);
         }
+        Action::ResetReplication => {
+            let (conn, spare) = host.pool.both().await.map_err(said)?;
+            return control::reset(conn, spare).await.map_err(said);
+        }
         Action::CloseServer => {
             let (conn, spare) = host.pool.both().await.map_err(said)?;
             return fence::close(conn, spare).await.map_err(said);
@@ -100,7 +104,6 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
         Action::OpenForAll => fence::open_for_all(conn).await,
         Action::StartIoThread => control::start_io_thread(conn).await,
         Action::StartSqlThread => control::start_sql_thread(conn).await,
-        Action::ResetReplication => control::reset(conn).await,
         Action::ConfigureChannel { source } => {
             control::configure(conn, source, password.expose()).await
         }

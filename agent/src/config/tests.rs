@@ -1,0 +1,116 @@
+//! Files that are right, and files with every mistake at once.
+
+use super::*;
+
+fn write(dir: &Path, name: &str, mode: u32, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path
+}
+
+const CREDENTIALS: &str =
+    "[admin]\npassword = 'a'\n[replication]\npassword = 'r'\n[app]\npassword = 'p'\n";
+
+fn complete(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "coordinators = ['127.0.0.1:15100', 'h2:15110']\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
+         credentials_file = '{dir}/credentials.toml'\n[tablet]\nalias = 'zone1-100'\nreplica_set = 'main'\n\
+         kind = 'rdonly'\nhost = '127.0.0.1'\n[mysqld]\nport = 15206\n[router]\nlisten = '127.0.0.1:15306'\n\
+         users_file = '{dir}/users.toml'\n[log]\nformat = 'json'\nfilter = 'debug'\n"
+    )
+}
+
+fn load_text(text: impl Fn(&Path) -> String) -> (tempfile::TempDir, Result<Config, ConfigErrors>) {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "credentials.toml", 0o600, CREDENTIALS);
+    write(dir.path(), "users.toml", 0o600, "");
+    let path = write(dir.path(), "agent.toml", 0o644, &text(dir.path()));
+    let loaded = load(&path);
+    (dir, loaded)
+}
+
+#[test]
+fn a_complete_file_is_read_with_its_defaults() {
+    let (dir, loaded) = load_text(complete);
+    let config = loaded.unwrap();
+    let (tablet, mysqld) = config.tablet.clone().unwrap();
+    assert_eq!(tablet.alias.to_string(), "zone1-100");
+    assert_eq!(tablet.kind, TabletKind::Rdonly);
+    assert_eq!(mysqld.data_dir, dir.path().join("agent/mysql"));
+    assert_eq!(config.coordinators[1].host, "h2");
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.credentials.replication.expose(), "r");
+    assert!(
+        !format!("{config:?}").contains("\"r\""),
+        "secrets are masked"
+    );
+}
+
+#[test]
+fn a_router_alone_needs_no_tablet() {
+    let alone = |dir: &Path| {
+        let text = complete(dir);
+        let (head, rest) = text.split_once("[tablet]").unwrap();
+        let (_, router) = rest.split_once("[router]").unwrap();
+        format!("{head}[router]{router}")
+    };
+    let (_dir, loaded) = load_text(alone);
+    assert_eq!(loaded.unwrap().tablet, None);
+}
+
+#[test]
+fn every_mistake_is_reported_with_file_and_key() {
+    let wrong = |dir: &Path| {
+        complete(dir)
+            .replace("zone1-100", "Zone")
+            .replace("15206", "70000")
+            .replace("'h2:15110'", "'h2'")
+            .replace("'127.0.0.1:15306'", "'here'")
+            .replace("'json'", "'xml'")
+            .replace("kind = 'rdonly'", "kind = 'master'\ncolour = 'red'")
+            .replace("users.toml'", "users.toml'\ntls_key = '/k.pem'")
+            + "\n[extra]\n"
+    };
+    let (_dir, loaded) = load_text(wrong);
+    let text = loaded.unwrap_err().to_string();
+    for expected in [
+        "tablet.alias:",
+        "mysqld.port: 70000",
+        "coordinators: 'h2'",
+        "router.listen: 'here'",
+        "format: 'xml'",
+        "tablet.kind: 'master'",
+        "tablet.colour: is not a known key",
+        "tls_certificate and tls_key",
+        "extra: is not a known key",
+    ] {
+        assert!(text.contains(expected), "no '{expected}' in:\n{text}");
+    }
+    assert!(
+        text.lines().all(|line| line.contains("agent.toml: ")),
+        "{text}"
+    );
+}
+
+#[test]
+fn secrets_that_others_may_read_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "credentials.toml", 0o644, CREDENTIALS);
+    write(dir.path(), "users.toml", 0o640, "");
+    let path = write(dir.path(), "agent.toml", 0o644, &complete(dir.path()));
+    let text = load(&path).unwrap_err().to_string();
+    assert!(text.contains("chmod 0600"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+}
+
+#[test]
+fn half_a_tablet_is_refused() {
+    let (_dir, loaded) = load_text(|dir| complete(dir).replace("[mysqld]\nport = 15206\n", ""));
+    let text = loaded.unwrap_err().to_string();
+    assert!(
+        text.contains("[tablet] and [mysqld] belong together"),
+        "{text}"
+    );
+}
