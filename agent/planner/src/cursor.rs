@@ -33,7 +33,11 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn text(&self, item: Item) -> &'a [u8] {
-        item.span.of(self.sql)
+        self.text_of(item.span)
+    }
+
+    pub fn text_of(&self, span: Span) -> &'a [u8] {
+        span.of(self.sql)
     }
 
     #[inline]

@@ -35,6 +35,7 @@
 //! `character_set_client` ([`ClientCharset::from_name`]), `sql_mode` ([`LexOptions::with_sql_mode`]) and the server's
 //! version. All three belong into the key of every cache.
 
+mod builtin;
 mod classify;
 mod cursor;
 mod key;

@@ -187,7 +187,8 @@ pub enum Flush {
 impl Statement {
     /// Whether any replica could answer: nothing is written, nothing locked, no state of the session left behind.
     ///
-    /// What the session did before may still forbid it; see [`Traits::DEPENDS_ON_PREVIOUS`].
+    /// What the session did before may still forbid it; see [`Traits::DEPENDS_ON_PREVIOUS`]. A view whose definition
+    /// calls a function that writes cannot be told from a table.
     pub fn is_read_only(&self) -> bool {
         let is_reading_kind = match &self.kind {
             Kind::Empty | Kind::Select | Kind::Do | Kind::Show(_) | Kind::Explain { .. } => true,

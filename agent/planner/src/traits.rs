@@ -54,6 +54,8 @@ traits! {
     PLACEHOLDER = 20 "placeholder",
     /// EXPLAIN of a statement that writes
     WRITING_INSIDE = 21 "writing_inside",
+    /// A function is called that is not MySQL's own: what it does, only its body tells.
+    STORED_FUNCTION = 22 "stored_function",
 }
 
 impl Traits {
@@ -79,8 +81,13 @@ impl Traits {
     );
 
     /// What makes a SELECT more than a read.
-    pub(crate) const NOT_READ_ONLY: Traits =
-        Traits(Self::PINS.0 | Self::LOCKING_READ.0 | Self::INTO_FILE.0 | Self::WRITING_INSIDE.0);
+    pub(crate) const NOT_READ_ONLY: Traits = Traits(
+        Self::PINS.0
+            | Self::LOCKING_READ.0
+            | Self::INTO_FILE.0
+            | Self::WRITING_INSIDE.0
+            | Self::STORED_FUNCTION.0,
+    );
 
     #[inline]
     pub fn contains(self, all: Traits) -> bool {

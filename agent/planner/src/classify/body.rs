@@ -5,6 +5,7 @@
 
 use super::Head;
 use super::program::Blocks;
+use crate::builtin::is_builtin;
 use crate::cursor::{Cursor, Item};
 use crate::keyword::Keyword;
 use crate::statement::{Kind, Show, Statement};
@@ -246,8 +247,23 @@ impl<'a> Scanner<'a> {
                 self.last_insert_id_open = true;
                 Traits::NONE
             }
+            Keyword::None if self.calls_stored_function() => Traits::STORED_FUNCTION,
             _ => Traits::NONE,
         };
+    }
+
+    /// A parenthesis behind a name that the server itself does not know, where values are computed.
+    fn calls_stored_function(&self) -> bool {
+        let computes = matches!(
+            self.head.kind,
+            Kind::Select | Kind::Do | Kind::Explain { .. }
+        );
+        let Some(name) = self.name.filter(|_| computes) else {
+            return false;
+        };
+        name.parts > 1
+            || self.previous_kind == TokenKind::QuotedName
+            || !is_builtin(self.cursor.text_of(name.first))
     }
 
     fn user_variable(&mut self) {
@@ -265,7 +281,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn system_variable(&mut self, item: Item) {
-        let text = self.cursor.text(item);
+        let text = self.cursor.text_of(item.span);
         let name = text
             .rsplit(|byte| matches!(byte, b'.' | b'@'))
             .next()
