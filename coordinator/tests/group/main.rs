@@ -4,6 +4,8 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+mod processes;
+
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},

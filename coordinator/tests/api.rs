@@ -1,0 +1,440 @@
+//! Three coordinators in one process, asked as operators, agents and routers ask them: over real sockets.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something unexpected happens"
+)]
+
+use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+
+use tempfile::TempDir;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Status, Streaming, transport::Channel};
+use vt_coordinator::{
+    app::App,
+    config::{Config, LogFormat},
+    node::Handle,
+};
+use vt_proto::wire::{
+    self, AgentMessage, CoordinatorMessage, admin_client::AdminClient,
+    agent_uplink_client::AgentUplinkClient, routing_client::RoutingClient,
+};
+
+/// Longer than anything here may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(10);
+
+struct Group {
+    /// Address and handle by member.
+    members: BTreeMap<u64, (String, Handle)>,
+    _stop: DropGuard,
+    _directory: TempDir,
+}
+
+impl Group {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let bind = |_| TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners: Vec<_> = (0..6).map(bind).collect();
+        let ports: Vec<_> = listeners
+            .iter()
+            .map(|it| it.local_addr().unwrap())
+            .collect();
+        drop(listeners);
+        let addresses: BTreeMap<u64, String> =
+            (1..=3).zip(ports.iter().map(ToString::to_string)).collect();
+        let stop = CancellationToken::new();
+        let mut members = BTreeMap::new();
+        for (position, (id, address)) in addresses.iter().enumerate() {
+            let config = Config {
+                cluster: "test".to_owned(),
+                member_id: *id,
+                data_dir: directory.path().join(id.to_string()),
+                listen: ports[position],
+                http_listen: ports[position + 3],
+                members: addresses.clone(),
+                log_format: LogFormat::Text,
+                log_filter: "info".to_owned(),
+            };
+            let app = App::start(config).await.unwrap();
+            members.insert(*id, (address.clone(), app.handle.clone()));
+            tokio::spawn(app.serve(stop.clone()));
+        }
+        Self {
+            members,
+            _stop: stop.drop_guard(),
+            _directory: directory,
+        }
+    }
+
+    async fn leader(&self) -> u64 {
+        let began = Instant::now();
+        loop {
+            for (id, (_, handle)) in &self.members {
+                if handle.status().borrow().is_leader {
+                    return *id;
+                }
+            }
+            assert!(began.elapsed() < DEADLINE, "no leader");
+            sleep(STEP).await;
+        }
+    }
+
+    async fn channel(&self, id: u64) -> Channel {
+        let endpoint = Channel::from_shared(format!("http://{}", self.members[&id].0)).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    async fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel(self.leader().await).await)
+    }
+}
+
+fn report(alias: &str, port: u32) -> wire::Report {
+    let tablet = wire::Tablet {
+        alias: alias.to_owned(),
+        kind: wire::TabletKind::Replica.into(),
+        replica_set: "main".to_owned(),
+        mysql: Some(wire::Endpoint {
+            host: "db1".to_owned(),
+            port,
+        }),
+        router: None,
+    };
+    let running = wire::mysqld_state::State::Running(wire::Running {});
+    wire::Report {
+        tablet: Some(tablet),
+        boot_id: "boot".to_owned(),
+        mysqld: Some(wire::MysqldState {
+            state: Some(running),
+        }),
+        incarnation: 1,
+        gtid: Some(wire::GtidPosition::default()),
+        super_read_only: Some(true),
+        ..wire::Report::default()
+    }
+}
+
+/// An agent that has sent its first report.
+struct Agent {
+    reports: mpsc::Sender<AgentMessage>,
+    desired: Streaming<CoordinatorMessage>,
+}
+
+async fn attach(channel: Channel, cluster_id: &str, report: wire::Report) -> Result<Agent, Status> {
+    let (reports, stream) = mpsc::channel(8);
+    let message = AgentMessage {
+        cluster_id: cluster_id.to_owned(),
+        report: Some(report),
+    };
+    reports.send(message).await.unwrap();
+    let answer = AgentUplinkClient::new(channel)
+        .attach(ReceiverStream::new(stream))
+        .await?;
+    Ok(Agent {
+        reports,
+        desired: answer.into_inner(),
+    })
+}
+
+/// How a stream that brings nothing ends.
+async fn end(mut agent: Agent) -> Status {
+    loop {
+        match timeout(DEADLINE, agent.desired.message()).await.unwrap() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended without a reason"),
+            Err(status) => return status,
+        }
+    }
+}
+
+fn leader_of(status: &Status) -> Option<String> {
+    let leader = status.metadata().get("vitrail-leader")?;
+    Some(leader.to_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_name_the_leader() {
+    let group = Group::start().await;
+    let leader = group.leader().await;
+    let expected = group.members[&leader].0.clone();
+    let follower = *group.members.keys().find(|id| **id != leader).unwrap();
+    let channel = group.channel(follower).await;
+    let mut admin = AdminClient::new(channel.clone());
+    let began = Instant::now();
+    // A follower that has not heard of the new leader yet says that there is none.
+    let named = loop {
+        let refused = admin
+            .get_cluster(wire::GetClusterRequest { stale: false })
+            .await
+            .unwrap_err();
+        if let Some(named) = leader_of(&refused) {
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            break named;
+        }
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        assert!(began.elapsed() < DEADLINE);
+        sleep(STEP).await;
+    };
+    assert_eq!(named, expected);
+    let stale = admin
+        .get_cluster(wire::GetClusterRequest { stale: true })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(stale.coordinators.len(), 3);
+    let watched = RoutingClient::new(channel.clone())
+        .watch(wire::WatchRoutingRequest::default())
+        .await;
+    assert_eq!(leader_of(&watched.unwrap_err()), Some(expected.clone()));
+    let refused = attach(channel, "", report("zone1-100", 3306))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(leader_of(&refused), Some(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_report_and_learn_what_is_desired() {
+    let group = Group::start().await;
+    let channel = group.channel(group.leader().await).await;
+    let mut agent = attach(channel.clone(), "", report("zone1-100", 3306))
+        .await
+        .unwrap();
+    let first = timeout(DEADLINE, agent.desired.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let desired = first.desired.unwrap();
+    assert_eq!(
+        (desired.alias.as_str(), desired.replica_set.as_str()),
+        ("zone1-100", "main")
+    );
+
+    let foreign = attach(channel.clone(), "elsewhere", report("zone1-101", 3307))
+        .await
+        .unwrap();
+    let foreign = end(foreign).await;
+    assert_eq!(foreign.code(), Code::PermissionDenied, "{foreign}");
+    let second = attach(
+        channel.clone(),
+        &first.cluster_id,
+        report("zone1-100", 3399),
+    )
+    .await
+    .unwrap();
+    let second = end(second).await;
+    assert_eq!(second.code(), Code::AlreadyExists, "{second}");
+    let broken = wire::Report {
+        mysqld: None,
+        ..report("zone1-102", 3308)
+    };
+    let broken = end(attach(channel.clone(), "", broken).await.unwrap()).await;
+    assert_eq!(broken.code(), Code::InvalidArgument, "{broken}");
+    assert!(broken.message().contains("mysqld"), "{broken}");
+
+    let mut admin = group.admin().await;
+    let tablets = admin
+        .list_tablets(wire::ListTabletsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .tablets;
+    assert_eq!(tablets.len(), 1, "none of the refused ones has registered");
+    assert!(tablets[0].connected);
+    assert_eq!(tablets[0].report.as_ref().unwrap().boot_id, "boot");
+
+    drop(agent.reports);
+    let ended = timeout(DEADLINE, async {
+        loop {
+            let answer = admin
+                .list_tablets(wire::ListTabletsRequest::default())
+                .await
+                .unwrap();
+            if !answer.into_inner().tablets[0].connected {
+                return;
+            }
+            sleep(STEP).await;
+        }
+    });
+    ended.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_are_applied_once_and_reach_routers() {
+    let group = Group::start().await;
+    let mut admin = group.admin().await;
+    let create = |request_id: &str| wire::CreateKeyspaceRequest {
+        name: "commerce".to_owned(),
+        replica_set: String::new(),
+        request_id: request_id.to_owned(),
+    };
+    let nowhere = admin.create_keyspace(create("0")).await.unwrap_err();
+    assert_eq!(nowhere.code(), Code::FailedPrecondition, "{nowhere}");
+    let channel = group.channel(group.leader().await).await;
+    let mut agent = attach(channel.clone(), "", report("zone1-100", 3306))
+        .await
+        .unwrap();
+    timeout(DEADLINE, agent.desired.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+
+    let made = admin
+        .create_keyspace(create("1"))
+        .await
+        .unwrap()
+        .into_inner()
+        .revision;
+    let again = admin
+        .create_keyspace(create("1"))
+        .await
+        .unwrap()
+        .into_inner()
+        .revision;
+    assert_eq!(made, again);
+    let other = admin.create_keyspace(create("2")).await.unwrap_err();
+    assert_eq!(other.code(), Code::AlreadyExists, "{other}");
+
+    let watch = RoutingClient::new(channel)
+        .watch(wire::WatchRoutingRequest::default())
+        .await;
+    let mut watch = watch.unwrap().into_inner();
+    let served = timeout(DEADLINE, async {
+        loop {
+            let snapshot = watch.message().await.unwrap().unwrap();
+            if snapshot.keyspaces.iter().any(|it| it.name == "commerce") {
+                return snapshot;
+            }
+        }
+    });
+    assert!(served.await.unwrap().revision >= made);
+
+    let schema = wire::ApplySchemaRequest {
+        keyspace: "commerce".to_owned(),
+        statements: vec!["CREATE TABLE a (b INT)".to_owned()],
+        request_id: "3".to_owned(),
+    };
+    let first = admin
+        .apply_schema(schema.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        admin.apply_schema(schema).await.unwrap().into_inner(),
+        first
+    );
+    let change = admin
+        .get_schema_change(wire::GetSchemaChangeRequest { id: first.id })
+        .await
+        .unwrap();
+    assert_eq!(
+        change.into_inner().change.unwrap().status(),
+        wire::SchemaChangeStatus::Pending
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vschema_protects_its_keyspace() {
+    let group = Group::start().await;
+    let mut admin = group.admin().await;
+    let channel = group.channel(group.leader().await).await;
+    let mut agent = attach(channel, "", report("zone1-100", 3306))
+        .await
+        .unwrap();
+    timeout(DEADLINE, agent.desired.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let keyspace = || "commerce".to_owned();
+    let create = wire::CreateKeyspaceRequest {
+        name: keyspace(),
+        ..Default::default()
+    };
+    let made = admin
+        .create_keyspace(create)
+        .await
+        .unwrap()
+        .into_inner()
+        .revision;
+    let apply = |tables: &[&str], replace| wire::ApplyVschemaRequest {
+        keyspace: keyspace(),
+        tables: tables
+            .iter()
+            .map(|table| ((*table).to_owned(), "{}".to_owned()))
+            .collect(),
+        replace,
+        request_id: String::new(),
+    };
+    admin
+        .apply_vschema(apply(&["a", "b"], false))
+        .await
+        .unwrap();
+    admin.apply_vschema(apply(&["c"], false)).await.unwrap();
+    let shown = admin
+        .get_vschema(wire::GetVschemaRequest {
+            keyspace: keyspace(),
+        })
+        .await;
+    assert_eq!(shown.unwrap().into_inner().tables.len(), 3);
+    admin.apply_vschema(apply(&["b"], true)).await.unwrap();
+    let shown = admin
+        .get_vschema(wire::GetVschemaRequest {
+            keyspace: keyspace(),
+        })
+        .await;
+    assert_eq!(shown.unwrap().into_inner().tables.len(), 1);
+
+    let delete = |force, expected_revision| wire::DeleteKeyspaceRequest {
+        name: keyspace(),
+        force,
+        expected_revision,
+        request_id: String::new(),
+    };
+    assert_eq!(
+        admin
+            .delete_keyspace(delete(false, 0))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::FailedPrecondition
+    );
+    assert_eq!(
+        admin
+            .delete_keyspace(delete(true, made + 1))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Aborted
+    );
+    admin.delete_keyspace(delete(true, made)).await.unwrap();
+    assert_eq!(
+        admin
+            .delete_keyspace(delete(true, 0))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
+    let events = admin.list_events(wire::ListEventsRequest {
+        subject: "keyspace/commerce".to_owned(),
+        ..Default::default()
+    });
+    let kinds: Vec<_> = events
+        .await
+        .unwrap()
+        .into_inner()
+        .events
+        .into_iter()
+        .map(|it| it.event.unwrap().kind)
+        .collect();
+    assert_eq!(kinds.first().map(String::as_str), Some("keyspace.created"));
+    assert_eq!(kinds.last().map(String::as_str), Some("keyspace.deleted"));
+}
