@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import statistics
 import sys
 
@@ -105,6 +106,8 @@ def main():
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     try:
         main()
     except (RuntimeError, OSError) as error:
