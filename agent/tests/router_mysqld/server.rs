@@ -33,15 +33,14 @@ pub struct Mysqld {
     pub port: u16,
 }
 
+/// The same server that an agent would find.
 fn program() -> PathBuf {
-    let prefix = std::env::var("VT_MYSQL_PREFIX").unwrap_or_else(|_| "/opt/vt-mysql".to_owned());
-    let program = PathBuf::from(prefix).join("bin/mysqld");
-    assert!(
-        program.exists(),
-        "{} is missing: run make install-mysql or set VT_MYSQL_PREFIX",
-        program.display()
-    );
-    program
+    let find = || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(vt_agent::mysqld::binaries::Binaries::find(None))
+    };
+    // On a thread of its own: the tests that ask have a runtime already.
+    std::thread::spawn(find).join().unwrap().unwrap().mysqld
 }
 
 fn free_port() -> u16 {
