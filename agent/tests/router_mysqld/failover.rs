@@ -131,6 +131,24 @@ async fn a_server_that_takes_no_writes_is_waited_out() {
     assert_eq!(count(&mut cut).await, 1);
 }
 
+/// Waits until so many statements that sleep run on the server.
+async fn wait_for_sleepers(server: &Mysqld, wanted: usize) {
+    let mut admin = server.admin().await;
+    let seen = timeout(PATIENCE, async {
+        loop {
+            let rows: Vec<mysql_async::Row> = admin.query("SHOW PROCESSLIST").await.unwrap();
+            let texts = rows
+                .iter()
+                .filter_map(|row| row.get::<Option<String>, _>(7).flatten());
+            if texts.filter(|text| text.contains("SLEEP")).count() == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    seen.await.expect("the statements run");
+}
+
 #[tokio::test]
 async fn a_killed_primary() {
     let (mut old, new) = (Mysqld::start().await, Mysqld::start().await);
@@ -156,31 +174,7 @@ async fn a_killed_primary() {
             .await
             .unwrap()
     });
-    // Both run when the server shows them.
-    let mut admin = old.admin().await;
-    timeout(PATIENCE, async {
-        loop {
-            let texts: Vec<Option<String>> = admin
-                .exec_map("SHOW PROCESSLIST", (), |row: mysql_async::Row| {
-                    row.get(7).unwrap()
-                })
-                .await
-                .unwrap();
-            if texts
-                .iter()
-                .flatten()
-                .filter(|text| text.contains("SLEEP"))
-                .count()
-                == 2
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
-    drop(admin);
+    wait_for_sleepers(&old, 2).await;
     old.kill();
     assert_eq!(timeout(PATIENCE, running).await.unwrap().unwrap(), 9001);
     let held = tokio::spawn(async move {

@@ -57,53 +57,7 @@ async fn old_and_new_clients() {
             value(&mut client, capabilities, "SELECT @@time_zone").as_deref(),
             Some("SYSTEM")
         );
-        assert_eq!(
-            client
-                .command(CommandByte::PING, b"", Answer::Single)
-                .0
-                .error,
-            None
-        );
-        assert!(
-            client
-                .command(CommandByte::STATISTICS, b"", Answer::Text)
-                .1
-                .len()
-                > 10
-        );
-        assert_eq!(
-            client
-                .command(CommandByte::INIT_DB, b"nosuch", Answer::Single)
-                .0
-                .error,
-            Some(1049)
-        );
-        assert_eq!(
-            client
-                .command(CommandByte::SET_OPTION, b"\0\0", Answer::Single)
-                .0
-                .error,
-            None
-        );
-        assert_eq!(client.query("SELECT 1; SELECT 2").0.results, 2);
-        assert_eq!(
-            client
-                .command(CommandByte::FIELD_LIST, b"product\0", Answer::Rows)
-                .0
-                .error,
-            None
-        );
-        for refused in [
-            CommandByte::BINLOG_DUMP,
-            CommandByte::SHUTDOWN,
-            CommandByte::CLONE,
-            CommandByte(0x77),
-        ] {
-            assert_eq!(
-                client.command(refused, b"", Answer::Single).0.error,
-                Some(1047)
-            );
-        }
+        simple_commands(&mut client);
         client.write_packet(0, b"\x11app\0\x00shop\0\xff\x00caching_sha2_password\0");
         client.finish_login();
         assert_eq!(
@@ -111,6 +65,31 @@ async fn old_and_new_clients() {
             Some("shop")
         );
     }
+}
+
+/// Commands of one packet each, those that are refused among them.
+fn simple_commands(client: &mut RawClient) {
+    let statistics = client.command(CommandByte::STATISTICS, b"", Answer::Text).1;
+    assert!(statistics.len() > 10);
+    let cases: [(CommandByte, &[u8], Answer, Option<u16>); 8] = [
+        (CommandByte::PING, b"", Answer::Single, None),
+        (CommandByte::INIT_DB, b"nosuch", Answer::Single, Some(1049)),
+        (CommandByte::SET_OPTION, b"\0\0", Answer::Single, None),
+        (CommandByte::FIELD_LIST, b"product\0", Answer::Rows, None),
+        (CommandByte::BINLOG_DUMP, b"", Answer::Single, Some(1047)),
+        (CommandByte::SHUTDOWN, b"", Answer::Single, Some(1047)),
+        (CommandByte::CLONE, b"", Answer::Single, Some(1047)),
+        (CommandByte(0x77), b"", Answer::Single, Some(1047)),
+    ];
+    for (command, arguments, answer, error) in cases {
+        assert_eq!(
+            client.command(command, arguments, answer).0.error,
+            error,
+            "{}",
+            command.name()
+        );
+    }
+    assert_eq!(client.query("SELECT 1; SELECT 2").0.results, 2);
 }
 
 /// Executes with a read-only cursor and fetches row by row.

@@ -54,7 +54,16 @@ async fn statements_of_all_kinds() {
         .await
         .unwrap();
     assert_eq!(back.unwrap().len(), large.len() + 1);
+}
 
+#[tokio::test]
+async fn names_and_refusals() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut app = router.connect().await;
+    app.query_drop("INSERT INTO product (name) VALUES ('chair'), ('table')")
+        .await
+        .unwrap();
     assert_eq!(code(app.query_drop("SELECT * FROM nosuch").await), 1146);
     assert_eq!(code(app.query_drop("USE nosuch").await), 1049);
     assert_eq!(code(app.query_drop("CREATE DATABASE other").await), 1235);

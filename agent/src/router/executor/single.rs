@@ -34,23 +34,20 @@ pub async fn run(
     client: &mut Channel,
     request: &mut Request,
 ) -> Result<Summary, Failure> {
-    let mut held = None;
-    let mut was_forgotten = false;
+    let mut patience = Patience::default();
     loop {
         let Lease {
             mut connection,
             place,
-        } = acquire(worker, state, request, &mut held).await?;
-        let attempt = Parts {
+        } = acquire(worker, state, request, &mut patience).await?;
+        let mut parts = Parts {
             worker,
             place: &place,
             connection: &mut connection,
             client,
             state,
-        }
-        .run(request)
-        .await;
-        match attempt {
+        };
+        match parts.run(request).await {
             Attempt::Answered(summary) => {
                 settle(
                     worker,
@@ -66,42 +63,67 @@ pub async fn run(
                 keep_if_whole(worker, state, connection, place);
                 return Err(error.into());
             }
-            Attempt::NotRun(Why::UnknownStatement) if !was_forgotten => {
-                was_forgotten = true;
+            Attempt::NotRun(Why::UnknownStatement) if !patience.was_forgotten => {
+                patience.was_forgotten = true;
                 state.lease = Some(Lease { connection, place });
             }
             Attempt::NotRun(Why::UnknownStatement) => {
                 keep_if_whole(worker, state, connection, place);
                 return Err(RouterError::UnknownStatement(0).into());
             }
-            Attempt::NotRun(_) => {
+            Attempt::NotRun(why) => {
                 drop(connection);
                 survive_loss(state, &place, request)?;
-                wait(
-                    worker,
-                    state,
-                    &place.replica_set.to_string(),
-                    request,
-                    &mut held,
-                    Role::Primary,
-                )
-                .await?;
+                before_next(worker, state, &place, request, &mut patience, why).await?;
             }
             Attempt::Lost { sent_any, boundary } => {
                 drop(connection);
                 after_loss(state, &place, request, sent_any, boundary)?;
-                wait(
-                    worker,
-                    state,
-                    &place.replica_set.to_string(),
-                    request,
-                    &mut held,
-                    Role::Primary,
-                )
-                .await?;
+                before_next(worker, state, &place, request, &mut patience, Why::Broken).await?;
             }
         }
     }
+}
+
+/// How often and how long a statement was put off already.
+#[derive(Debug, Default)]
+struct Patience {
+    held: Option<HoldPlace>,
+    /// A broken connection may be a stale one, and the server well: the first is replaced at once.
+    was_broken: bool,
+    /// The server had forgotten the prepared statement once; twice is an error.
+    was_forgotten: bool,
+}
+
+/// After an attempt that may be repeated: what to do before the next.
+async fn before_next(
+    worker: &Worker,
+    state: &mut State,
+    place: &Place,
+    request: &Request,
+    patience: &mut Patience,
+    why: Why,
+) -> Result<(), RouterError> {
+    if why == Why::Broken {
+        // What lies idle beside a broken connection is likely broken as well.
+        drop(place.bucket.take_stale(Instant::now(), Duration::ZERO));
+        if !std::mem::replace(&mut patience.was_broken, true) {
+            return Ok(());
+        }
+        if !place.is_primary() {
+            worker.shun(place.endpoint());
+            return Ok(());
+        }
+    }
+    wait(
+        worker,
+        state,
+        &place.replica_set.to_string(),
+        request,
+        patience,
+        Role::Primary,
+    )
+    .await
 }
 
 /// A connection for the statement, aligned with the session; waits for a primary if need be.
@@ -109,7 +131,7 @@ async fn acquire(
     worker: &Worker,
     state: &mut State,
     request: &Request,
-    held: &mut Option<HoldPlace>,
+    patience: &mut Patience,
 ) -> Result<Lease, RouterError> {
     loop {
         let resolution = resolve(worker, state, &request.schemas);
@@ -124,7 +146,7 @@ async fn acquire(
             Resolution::Ready(place) => place,
             Resolution::Refuse(error) => return Err(error),
             Resolution::Wait { replica_set, role } => {
-                wait(worker, state, &replica_set, request, held, role).await?;
+                wait(worker, state, &replica_set, request, patience, role).await?;
                 continue;
             }
         };
@@ -136,7 +158,7 @@ async fn acquire(
                     state,
                     &place.replica_set.to_string(),
                     request,
-                    held,
+                    patience,
                     Role::Primary,
                 )
                 .await?;
@@ -319,13 +341,13 @@ async fn wait(
     state: &mut State,
     replica_set: &str,
     request: &Request,
-    held: &mut Option<HoldPlace>,
+    patience: &mut Patience,
     role: Role,
 ) -> Result<(), RouterError> {
     state.place = None;
-    let place = match held {
+    let place = match &mut patience.held {
         Some(place) => place,
-        None => held.insert(worker.hold.enter(replica_set, request.wire.len())?),
+        none => none.insert(worker.hold.enter(replica_set, request.wire.len())?),
     };
     let now = Instant::now();
     if now >= place.deadline() {
