@@ -74,11 +74,16 @@ fn classify_at(sql: &[u8], offset: usize, options: &LexOptions) -> Statement {
 
 fn empty(sql: &[u8], mut cursor: Cursor<'_>) -> Statement {
     let at = cursor.next().map_or(sql.len(), |item| item.span.start);
+    let rest = cursor.rest();
+    let traits = match cursor.passed_open_comment {
+        true => Traits::OPEN_VERSION_COMMENT,
+        false => Traits::NONE,
+    };
     Statement {
         span: Span::new(at, at),
         kind: Kind::Empty,
-        traits: Traits::NONE,
+        traits,
         schemas: Vec::new(),
-        rest: cursor.peek().map(|item| item.span.start),
+        rest,
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Cursor<'a> {
     sql: &'a [u8],
     lexer: Lexer<'a>,
     after_dot: bool,
+    /// A comment was passed that some servers run.
+    pub passed_open_comment: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -29,6 +31,7 @@ impl<'a> Cursor<'a> {
             sql,
             lexer: Lexer::from_offset(sql, offset, options),
             after_dot: false,
+            passed_open_comment: false,
         }
     }
 
@@ -38,6 +41,14 @@ impl<'a> Cursor<'a> {
 
     pub fn text_of(&self, span: Span) -> &'a [u8] {
         span.of(self.sql)
+    }
+
+    /// Where the next statement begins, behind a semicolon.
+    pub fn rest(&mut self) -> Option<usize> {
+        let mut ahead = self.clone();
+        let next = ahead.next();
+        self.passed_open_comment = ahead.passed_open_comment;
+        next.map(|item| item.span.start)
     }
 
     #[inline]
@@ -88,7 +99,10 @@ impl Iterator for Cursor<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Item> {
-        let token = self.lexer.by_ref().find(|token| !token.kind.is_trivia())?;
+        let token = self.lexer.by_ref().find(|token| {
+            self.passed_open_comment |= token.kind == TokenKind::OpenVersionComment;
+            !token.kind.is_trivia()
+        })?;
         let symbol = match token.kind {
             TokenKind::Symbol => self.sql[token.span.start],
             _ => 0,

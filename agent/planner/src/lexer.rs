@@ -272,10 +272,22 @@ impl<'a> Lexer<'a> {
         let version = self.sql[digits_start..digits_end]
             .iter()
             .fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-        if version <= self.options.server_version {
+        let (code_up_to, comment_from) = match self.options.server_version {
+            Some(known) => (known, known.saturating_add(1)),
+            None => (
+                LexOptions::SERVER_VERSION_MIN,
+                LexOptions::SERVER_VERSION_NEVER,
+            ),
+        };
+        if version <= code_up_to {
             return (TokenKind::VersionCommentOpen, digits_end);
         }
-        (TokenKind::Comment, self.skipped_comment_end(digits_end))
+        let kind = if version >= comment_from {
+            TokenKind::Comment
+        } else {
+            TokenKind::OpenVersionComment
+        };
+        (kind, self.skipped_comment_end(digits_end))
     }
 
     fn comment_end(&self, from: usize) -> usize {

@@ -32,8 +32,8 @@
 //!
 //! # What the options must follow
 //!
-//! `character_set_client` ([`ClientCharset::from_name`]), `sql_mode` ([`LexOptions::with_sql_mode`]) and the server's
-//! version. All three belong into the key of every cache.
+//! `character_set_client` ([`ClientCharset::from_name`]), `sql_mode` ([`LexOptions::with_sql_mode`]) and, where all
+//! servers have the same, their version. All three belong into the key of every cache.
 
 mod builtin;
 mod classify;

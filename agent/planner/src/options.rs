@@ -73,13 +73,17 @@ pub struct LexOptions {
     pub ansi_quotes: bool,
     /// sql_mode NO_BACKSLASH_ESCAPES: a backslash in a string is a backslash.
     pub no_backslash_escapes: bool,
-    /// The server's version as MySQL counts it (8.4.3 is 80403): `/*!80500 ... */` is a comment below it, code from it on.
-    pub server_version: u32,
+    /// The server's version as MySQL counts it (8.4.3 is 80403): `/*!80500 ... */` is code from it on, a comment before.
+    /// `None`: any server of at least [`LexOptions::SERVER_VERSION_MIN`], perhaps several; a text whose meaning then is
+    /// open is [`crate::Traits::OPEN_VERSION_COMMENT`].
+    pub server_version: Option<u32>,
 }
 
 impl LexOptions {
-    /// The version assumed until the session's server has told its own.
-    pub const SERVER_VERSION_DEFAULT: u32 = 80_400;
+    /// The oldest server that there may be.
+    pub const SERVER_VERSION_MIN: u32 = 80_026;
+    /// No server ever has this version: what is written for it is a comment everywhere.
+    pub const SERVER_VERSION_NEVER: u32 = 999_999;
 
     /// Reads what matters for lexing out of a `sql_mode` value, as the session tracker reports it.
     #[must_use]
@@ -101,7 +105,7 @@ impl Default for LexOptions {
             charset: ClientCharset::AsciiSafe,
             ansi_quotes: false,
             no_backslash_escapes: false,
-            server_version: Self::SERVER_VERSION_DEFAULT,
+            server_version: None,
         }
     }
 }

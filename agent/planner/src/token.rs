@@ -54,6 +54,8 @@ pub enum TokenKind {
     Comment,
     /// `/*!` with its version number: what follows is code on this server.
     VersionCommentOpen,
+    /// A whole `/*!NNNNN ... */` that some servers run and others do not.
+    OpenVersionComment,
     /// The `*/` that ends such code.
     VersionCommentClose,
     /// `/*+ ... */`
@@ -89,6 +91,7 @@ impl TokenKind {
             TokenKind::Whitespace
                 | TokenKind::Comment
                 | TokenKind::VersionCommentOpen
+                | TokenKind::OpenVersionComment
                 | TokenKind::VersionCommentClose
                 | TokenKind::OptimizerHint
         )

@@ -56,6 +56,8 @@ traits! {
     WRITING_INSIDE = 21 "writing_inside",
     /// A function is called that is not MySQL's own: what it does, only its body tells.
     STORED_FUNCTION = 22 "stored_function",
+    /// A `/*!NNNNN ... */` that some of the servers run and others do not: what the text does is not known
+    OPEN_VERSION_COMMENT = 23 "open_version_comment",
 }
 
 impl Traits {

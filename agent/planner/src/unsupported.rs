@@ -35,6 +35,8 @@ macro_rules! unsupported {
 unsupported! {
     LoadDataLocal(1235, b"42000",
         "The router does not support LOAD DATA LOCAL yet; send the rows by INSERT"),
+    OpenVersionComment(1235, b"42000",
+        "The router cannot tell which servers run this version comment; write its code without it"),
     /// The server would read a file of its own host under the router's account.
     LoadDataInfile(1227, b"42000",
         "The router does not let clients read files of a database host; send the rows by INSERT"),
@@ -73,6 +75,9 @@ const PROTECTED_VARIABLES: [&[u8]; 6] = [
 /// The reason to refuse a statement, if there is one.
 pub(crate) fn reason(statement: &Statement) -> Option<Unsupported> {
     use crate::statement::Flush;
+    if statement.traits.contains(Traits::OPEN_VERSION_COMMENT) {
+        return Some(Unsupported::OpenVersionComment);
+    }
     match &statement.kind {
         Kind::LoadData { local: true } => Some(Unsupported::LoadDataLocal),
         Kind::LoadData { local: false } => Some(Unsupported::LoadDataInfile),

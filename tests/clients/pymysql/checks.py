@@ -511,6 +511,7 @@ def _(db):
         ("SET GLOBAL max_connections = 10", ACCESS_DENIED),
         ("SET sql_log_bin = 0", ACCESS_DENIED),
         ("STOP REPLICA", ACCESS_DENIED),
+        ("SELECT 1 /*!90100 + 1 */", NOT_SUPPORTED_YET),
         ("SHUTDOWN", ACCESS_DENIED),
         ("SELECT * FROM no_such_keyspace.t", BAD_DATABASE),
         ("KILL QUERY 1", ER.NO_SUCH_THREAD),

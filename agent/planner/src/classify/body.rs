@@ -87,7 +87,7 @@ impl<'a> Scanner<'a> {
         let expected_first = self.expected;
         while let Some(item) = self.cursor.next() {
             if item.kind == TokenKind::Semicolon && !self.blocks.is_open() {
-                rest = self.cursor.peek().map(|next| next.span.start);
+                rest = self.cursor.rest();
                 self.finish_name(0);
                 break;
             }
@@ -104,6 +104,9 @@ impl<'a> Scanner<'a> {
         if self.head.is_program {
             // What stands in a body happens when it runs, not now.
             self.traits = self.head.traits;
+        }
+        if self.cursor.passed_open_comment {
+            self.traits |= Traits::OPEN_VERSION_COMMENT;
         }
         Statement {
             span: Span::new(start, end),

@@ -105,9 +105,7 @@ fn options(head: &[&str]) -> LexOptions {
     {
         match word.split_once('=') {
             Some(("charset", name)) => options.charset = ClientCharset::from_name(name.as_bytes()),
-            Some(("version", version)) => {
-                options.server_version = version.parse().expect("a number")
-            }
+            Some(("version", version)) => options.server_version = version.parse().ok(),
             _ => {
                 options.ansi_quotes |= word == "ansi_quotes";
                 options.no_backslash_escapes |= word == "no_backslash_escapes";

@@ -17,7 +17,7 @@ fn any_options() -> impl Strategy<Value = LexOptions> {
         select(charsets),
         any::<bool>(),
         any::<bool>(),
-        select(vec![50_000, 80_400, 90_700]),
+        select(vec![None, Some(50_000), Some(80_400), Some(90_700)]),
     )
         .prop_map(
             |(charset, ansi_quotes, no_backslash_escapes, server_version)| LexOptions {
@@ -58,6 +58,7 @@ fn any_text() -> impl Strategy<Value = Vec<u8>> {
         b"/*",
         b"*/",
         b"/*!80000 ",
+        b"/*!90100 ",
         b"/*!",
         b"/*+",
         b"--",
