@@ -152,9 +152,19 @@ async fn end(mut agent: Agent) -> Status {
     }
 }
 
-fn leader_of(status: &Status) -> Option<String> {
-    let leader = status.metadata().get("vitrail-leader")?;
-    Some(leader.to_str().unwrap().to_owned())
+/// Asks a follower until it names the leader; before it has heard of one it says that there is none.
+async fn named_leader<T>(mut ask: impl AsyncFnMut() -> Result<T, Status>) -> String {
+    let began = Instant::now();
+    loop {
+        let refused = ask().await.err().unwrap();
+        if let Some(leader) = refused.metadata().get("vitrail-leader") {
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+            return leader.to_str().unwrap().to_owned();
+        }
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        assert!(began.elapsed() < DEADLINE);
+        sleep(STEP).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,37 +175,21 @@ async fn followers_name_the_leader() {
     let follower = *group.members.keys().find(|id| **id != leader).unwrap();
     let channel = group.channel(follower).await;
     let mut admin = AdminClient::new(channel.clone());
-    let began = Instant::now();
-    // A follower that has not heard of the new leader yet says that there is none.
-    let named = loop {
-        let refused = admin
+    let read = async || {
+        admin
             .get_cluster(wire::GetClusterRequest { stale: false })
             .await
-            .unwrap_err();
-        if let Some(named) = leader_of(&refused) {
-            assert_eq!(refused.code(), Code::FailedPrecondition);
-            break named;
-        }
-        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-        assert!(began.elapsed() < DEADLINE);
-        sleep(STEP).await;
     };
-    assert_eq!(named, expected);
+    assert_eq!(named_leader(read).await, expected);
+    let mut routing = RoutingClient::new(channel.clone());
+    let watch = async || routing.watch(wire::WatchRoutingRequest::default()).await;
+    assert_eq!(named_leader(watch).await, expected);
+    let agent = async || attach(channel.clone(), "", report("zone1-100", 3306)).await;
+    assert_eq!(named_leader(agent).await, expected);
     let stale = admin
         .get_cluster(wire::GetClusterRequest { stale: true })
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(stale.coordinators.len(), 3);
-    let watched = RoutingClient::new(channel.clone())
-        .watch(wire::WatchRoutingRequest::default())
         .await;
-    assert_eq!(leader_of(&watched.unwrap_err()), Some(expected.clone()));
-    let refused = attach(channel, "", report("zone1-100", 3306))
-        .await
-        .err()
-        .unwrap();
-    assert_eq!(leader_of(&refused), Some(expected));
+    assert_eq!(stale.unwrap().into_inner().coordinators.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,101 +334,84 @@ async fn writes_are_applied_once_and_reach_routers() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vschema_protects_its_keyspace() {
+/// A group with the keyspace `commerce`, its leader's API and the revision of the keyspace.
+async fn with_keyspace() -> (Group, AdminClient<Channel>, u64) {
     let group = Group::start().await;
     let mut admin = group.admin().await;
     let channel = group.channel(group.leader().await).await;
     let mut agent = attach(channel, "", report("zone1-100", 3306))
         .await
         .unwrap();
-    timeout(DEADLINE, agent.desired.message())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
-    let keyspace = || "commerce".to_owned();
+    let first = timeout(DEADLINE, agent.desired.message()).await.unwrap();
+    first.unwrap().unwrap();
     let create = wire::CreateKeyspaceRequest {
-        name: keyspace(),
+        name: "commerce".to_owned(),
         ..Default::default()
     };
-    let made = admin
-        .create_keyspace(create)
-        .await
-        .unwrap()
-        .into_inner()
-        .revision;
-    let apply = |tables: &[&str], replace| wire::ApplyVschemaRequest {
-        keyspace: keyspace(),
-        tables: tables
-            .iter()
-            .map(|table| ((*table).to_owned(), "{}".to_owned()))
-            .collect(),
+    let made = admin.create_keyspace(create).await.unwrap().into_inner();
+    (group, admin, made.revision)
+}
+
+fn apply(tables: &[&str], replace: bool) -> wire::ApplyVschemaRequest {
+    let spec = |table: &&str| ((*table).to_owned(), "{}".to_owned());
+    wire::ApplyVschemaRequest {
+        keyspace: "commerce".to_owned(),
+        tables: tables.iter().map(spec).collect(),
         replace,
         request_id: String::new(),
-    };
-    admin
-        .apply_vschema(apply(&["a", "b"], false))
-        .await
-        .unwrap();
-    admin.apply_vschema(apply(&["c"], false)).await.unwrap();
-    let shown = admin
-        .get_vschema(wire::GetVschemaRequest {
-            keyspace: keyspace(),
-        })
-        .await;
-    assert_eq!(shown.unwrap().into_inner().tables.len(), 3);
-    admin.apply_vschema(apply(&["b"], true)).await.unwrap();
-    let shown = admin
-        .get_vschema(wire::GetVschemaRequest {
-            keyspace: keyspace(),
-        })
-        .await;
-    assert_eq!(shown.unwrap().into_inner().tables.len(), 1);
+    }
+}
 
-    let delete = |force, expected_revision| wire::DeleteKeyspaceRequest {
-        name: keyspace(),
-        force,
-        expected_revision,
-        request_id: String::new(),
-    };
-    assert_eq!(
-        admin
-            .delete_keyspace(delete(false, 0))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::FailedPrecondition
-    );
-    assert_eq!(
-        admin
-            .delete_keyspace(delete(true, made + 1))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::Aborted
-    );
-    admin.delete_keyspace(delete(true, made)).await.unwrap();
-    assert_eq!(
-        admin
-            .delete_keyspace(delete(true, 0))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::NotFound
-    );
-    let events = admin.list_events(wire::ListEventsRequest {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vschema_grows_or_is_replaced() {
+    let (_group, mut admin, _) = with_keyspace().await;
+    for (tables, replace, count) in [
+        (&["a", "b"][..], false, 2),
+        (&["c"], false, 3),
+        (&["b"], true, 1),
+    ] {
+        admin.apply_vschema(apply(tables, replace)).await.unwrap();
+        let keyspace = "commerce".to_owned();
+        let shown = admin
+            .get_vschema(wire::GetVschemaRequest { keyspace })
+            .await;
+        assert_eq!(shown.unwrap().into_inner().tables.len(), count);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_in_use_is_not_deleted() {
+    let (_group, mut admin, made) = with_keyspace().await;
+    admin.apply_vschema(apply(&["a"], false)).await.unwrap();
+    for (force, expected_revision, code) in [
+        (false, 0, Code::FailedPrecondition),
+        (true, made + 1, Code::Aborted),
+        (true, made, Code::Ok),
+        (true, 0, Code::NotFound),
+    ] {
+        let delete = wire::DeleteKeyspaceRequest {
+            name: "commerce".to_owned(),
+            force,
+            expected_revision,
+            request_id: String::new(),
+        };
+        let deleted = admin.delete_keyspace(delete).await;
+        assert_eq!(deleted.err().map_or(Code::Ok, |status| status.code()), code);
+    }
+    let request = wire::ListEventsRequest {
         subject: "keyspace/commerce".to_owned(),
         ..Default::default()
-    });
-    let kinds: Vec<_> = events
+    };
+    let events = admin
+        .list_events(request)
         .await
         .unwrap()
         .into_inner()
-        .events
-        .into_iter()
-        .map(|it| it.event.unwrap().kind)
-        .collect();
-    assert_eq!(kinds.first().map(String::as_str), Some("keyspace.created"));
-    assert_eq!(kinds.last().map(String::as_str), Some("keyspace.deleted"));
+        .events;
+    let kinds = events.into_iter().map(|event| event.event.unwrap().kind);
+    let kinds: Vec<_> = kinds.collect();
+    assert_eq!(
+        kinds,
+        ["keyspace.created", "vschema.applied", "keyspace.deleted"]
+    );
 }
