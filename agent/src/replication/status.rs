@@ -285,9 +285,20 @@ mod tests {
         }
     }
 
+    fn judged(
+        io: ThreadState,
+        ages: Ages,
+        all_applied: bool,
+        io_age_ms: Option<u64>,
+    ) -> (bool, Option<u64>, Option<u64>) {
+        let mut channel = channel(io);
+        judge_ages(&mut channel, ages, all_applied, io_age_ms);
+        (channel.caught_up, channel.heartbeat_age_ms, channel.lag_ms)
+    }
+
     #[test]
     fn ages_are_judged() {
-        use ThreadState::{Connecting, On};
+        use ThreadState::On;
         let ms = |ms: i64| Some(ms * 1_000);
         for (name, io, ages, applied, io_age, caught_up, age, lag) in [
             (
@@ -330,6 +341,17 @@ mod tests {
                 Some(900),
                 Some(0),
             ),
+        ] {
+            let judged = judged(io, ages, applied, io_age);
+            assert_eq!(judged, (caught_up, age, lag), "{name}");
+        }
+    }
+
+    #[test]
+    fn ages_that_nobody_knows_are_judged() {
+        use ThreadState::{Connecting, On};
+        let ms = |ms: i64| Some(ms * 1_000);
+        for (name, io, ages, applied, io_age, caught_up, age, lag) in [
             (
                 "connecting",
                 Connecting,
@@ -351,13 +373,8 @@ mod tests {
                 Some(0),
             ),
         ] {
-            let mut channel = channel(io);
-            judge_ages(&mut channel, ages, applied, io_age);
-            assert_eq!(
-                (channel.caught_up, channel.heartbeat_age_ms, channel.lag_ms),
-                (caught_up, age, lag),
-                "{name}"
-            );
+            let judged = judged(io, ages, applied, io_age);
+            assert_eq!(judged, (caught_up, age, lag), "{name}");
         }
     }
 }
