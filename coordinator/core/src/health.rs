@@ -87,8 +87,9 @@ impl Health {
         };
     }
 
-    /// Notes that time passed. After an own stall, silences are counted anew.
-    pub fn tick(&mut self, now: Now) {
+    /// Notes that time passed, at every event: what waited while this coordinator stood still is handled before the next
+    /// tick, and must not be judged by silences of that time. After an own stall, silences are counted anew.
+    pub fn wake(&mut self, now: Now) {
         if now.monotonic_ms.saturating_sub(self.last_tick_ms) > OWN_STALL_MS {
             self.baseline_ms = now.monotonic_ms;
             for tablet in self.tablets.values_mut() {
@@ -96,7 +97,13 @@ impl Health {
                     *since = now.monotonic_ms;
                 }
             }
+            self.last_tick_ms = now.monotonic_ms;
         }
+    }
+
+    /// A regular tick.
+    pub fn tick(&mut self, now: Now) {
+        self.wake(now);
         self.last_tick_ms = now.monotonic_ms;
     }
 

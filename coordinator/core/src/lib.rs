@@ -184,6 +184,9 @@ impl Core {
     /// Takes one event; returns what is to be done, in this order.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.leading {
+            self.health.wake(now);
+        }
         match event {
             Event::Tick => self.tick(now, &mut effects),
             Event::LeadershipGained => self.lead(now, &mut effects),
@@ -517,3 +520,6 @@ impl Core {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

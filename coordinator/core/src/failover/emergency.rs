@@ -16,7 +16,7 @@ use super::{
     candidate::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
     },
-    evidence::{Death, death},
+    evidence::{Death, death, doubt},
     membership,
     table::Trigger,
 };
@@ -32,7 +32,10 @@ pub fn stable(situation: &Situation<'_>) -> Verdict {
     };
     match death(situation, primary) {
         Some(death) => answer_death(situation, primary, &death),
-        None => membership::add_acker(situation, primary),
+        None => match doubt(situation, primary) {
+            Some(doubt) => Verdict::Blocked(doubt),
+            None => membership::add_acker(situation, primary),
+        },
     }
 }
 

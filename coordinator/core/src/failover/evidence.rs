@@ -60,6 +60,23 @@ pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> 
     })
 }
 
+/// Why a primary that is not heard is not taken for dead, for people to read.
+pub fn doubt(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String> {
+    let silent = situation.health.silent_ms(primary, situation.now) > UNRESPONSIVE_MS;
+    if !silent {
+        return None;
+    }
+    Some(if situation.mass_failure {
+        format!(
+            "the agent of {primary} is silent like many others at the same time: look at this coordinator's own network first"
+        )
+    } else {
+        format!(
+            "the agent of {primary} is silent, and its ackers do not say that its mysqld is gone: start the agent, or bring back the ackers"
+        )
+    })
+}
+
 /// An exit that the guard saw and that is not being answered by a restart.
 fn exit(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> Option<Death> {
     let (how, startable) = match &report.mysqld {

@@ -1,0 +1,222 @@
+//! Who is dead, who is revoked, who becomes primary, and when nothing may happen.
+
+use super::*;
+
+#[test]
+fn the_first_primary_is_formed_and_opens() {
+    let stage = Stage::stable(1);
+    let set = stage.set(0);
+    assert_eq!(set.epoch, Epoch(1));
+    assert_eq!(set.primary, Some(alias(0)));
+    assert_eq!(set.ackers, [alias(1), alias(2)].into());
+    assert!(matches!(stage.goal(0), Goal::Primary { acks: 1, .. }));
+    assert!(matches!(stage.goal(1), Goal::Replica { acker: true, .. }));
+    assert!(stage.kinds().contains(&"failover.form".to_owned()));
+}
+
+#[test]
+fn an_exit_leads_to_the_replica_that_received_most() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    assert_eq!(stage.set(0).epoch, Epoch(2));
+    assert_eq!(stage.goal(0), Goal::Fence);
+    assert_eq!(stage.goal(1), Goal::Revoke);
+    stage.position(1, "A:1-9", "A:1-9");
+    stage.position(2, "A:1-5", "A:1-10");
+    stage.revoke(1);
+    stage.reports(1);
+    stage.revoke(2);
+    stage.reports(2);
+    // Tablet 2 has everything and must apply it first.
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+    assert!(
+        stage
+            .core
+            .blocked(&set_name(0))
+            .unwrap()
+            .contains("still applies 5")
+    );
+    stage.position(2, "A:1-10", "A:1-10");
+    stage.reports(2);
+    let set = stage.set(0).clone();
+    assert_eq!(set.phase, Phase::Establishing);
+    assert_eq!(set.primary, Some(alias(2)));
+    assert_eq!(set.ackers, [alias(1)].into());
+    assert_eq!(set.start_gtid, gtids("A:1-10"));
+    assert_eq!(set.history.last().unwrap().epoch, Epoch(1));
+    assert_eq!(set.history.last().unwrap().kept, gtids("A:1-10"));
+    stage.serve(2);
+    stage.reports(2);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    // The old primary returns, follows, is level, and acknowledges.
+    let mut back = fresh_report(0);
+    back.incarnation = Incarnation(2);
+    back.gtid = stage.report(2).gtid.clone();
+    stage.reports.insert(0, back);
+    stage.replicate(0, 2);
+    stage.reports(0);
+    assert_eq!(stage.set(0).ackers, [alias(0), alias(1)].into());
+}
+
+#[test]
+fn one_answer_of_two_is_not_enough() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    stage.position(1, "A:1-9", "A:1-9");
+    stage.revoke(1);
+    stage.pass(4_000, &[2]);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+    assert!(
+        stage
+            .core
+            .blocked(&set_name(0))
+            .unwrap()
+            .contains("zone1-102")
+    );
+    // Amnesia counts for revocation and not for discovery: the old primary's own data are read.
+    stage.revoke(2);
+    stage.report(2).amnesiac = true;
+    stage.report(0).promised = Epoch(2);
+    stage.pass(6_000, &[]);
+    assert_eq!(
+        stage.goal(0),
+        Goal::Reveal {
+            restart_after: Incarnation(1)
+        }
+    );
+    stage.report(0).mysqld = MysqldState::Running;
+    stage.report(0).incarnation = Incarnation(2);
+    stage.report(0).fenced = Some(Epoch(2));
+    stage.position(0, "A:1-12", "A:1-12");
+    stage.reports(0);
+    assert_eq!(stage.set(0).primary, Some(alias(0)));
+    assert_eq!(stage.set(0).start_gtid, gtids("A:1-12"));
+}
+
+#[test]
+fn without_ackers_the_primary_restarts_in_place() {
+    let mut stage = Stage::stable(1);
+    stage.pass(2_000, &[1, 2]);
+    stage.exit(0);
+    stage.pass(200, &[1, 2]);
+    assert_eq!(stage.set(0).epoch, Epoch(1));
+    assert_eq!(stage.set(0).restart_after, Some(Incarnation(1)));
+    stage.report(0).mysqld = MysqldState::Held {
+        why: "crash loop".to_owned(),
+    };
+    stage.pass(6_000, &[1, 2]);
+    assert_eq!(stage.set(0).epoch, Epoch(1));
+    assert!(
+        stage
+            .core
+            .blocked(&set_name(0))
+            .unwrap()
+            .contains("bring back")
+    );
+}
+
+#[test]
+fn silence_needs_two_witnesses() {
+    let mut stage = Stage::stable(1);
+    // Only its agent is gone: its ackers hear it.
+    stage.pass(5_000, &[0]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    assert!(
+        stage
+            .core
+            .blocked(&set_name(0))
+            .unwrap()
+            .contains("start the agent")
+    );
+    // One of two ackers is not more than half.
+    stage.replication(1).heartbeat_age_ms = Some(1_500);
+    stage.pass(400, &[0]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    stage.replication(2).io = ThreadState::Connecting;
+    stage.pass(400, &[0]);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert_eq!(event.kind, "failover.revoke");
+    assert!(
+        event
+            .evidence
+            .iter()
+            .any(|(who, _)| who == "acker zone1-102")
+    );
+}
+
+#[test]
+fn ackers_alone_prove_nothing_and_a_hung_mysqld_takes_longer() {
+    let mut stage = Stage::stable(1);
+    for acker in [1, 2] {
+        stage.replication(acker).heartbeat_age_ms = Some(1_500);
+    }
+    stage.pass(5_000, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    stage.report(0).mysqld = MysqldState::Unresponsive { since_ms: 100 };
+    stage.pass(2_800, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    stage.pass(800, &[]);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+}
+
+#[test]
+fn own_stalls_and_new_leadership_grant_everybody_a_full_period() {
+    let mut stage = Stage::stable(1);
+    for acker in [1, 2] {
+        stage.replication(acker).heartbeat_age_ms = Some(1_500);
+    }
+    stage.now.monotonic_ms += 5_000;
+    for acker in [1, 2] {
+        stage.reports(acker);
+    }
+    stage.pass(900, &[0]);
+    assert_eq!(
+        stage.set(0).phase,
+        Phase::Stable,
+        "this coordinator stood still"
+    );
+    stage.step(Event::LeadershipLost);
+    stage.step(Event::LeadershipGained);
+    stage.pass(900, &[0]);
+    assert_eq!(stage.set(0).phase, Phase::Stable, "it leads for 900 ms");
+    stage.pass(400, &[0]);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+}
+
+#[test]
+fn many_silences_at_once_are_taken_for_our_own_for_a_while() {
+    let mut stage = Stage::stable(4);
+    for index in [1, 2, 4, 5] {
+        stage.replication(index).heartbeat_age_ms = Some(1_500);
+    }
+    stage.pass(5_000, &[0, 3]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    // What a guard saw is believed at once.
+    stage.exit(6);
+    stage.reports(6);
+    assert!(matches!(stage.set(2).phase, Phase::Revoking { .. }));
+    stage.pass(8_000, &[0, 3]);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+    assert!(matches!(stage.set(1).phase, Phase::Revoking { .. }));
+}
+
+#[test]
+fn an_establishing_primary_that_dies_is_followed_by_one_that_has_the_start() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    stage.position(1, "A:1-10", "A:1-10");
+    stage.position(2, "A:1-9", "A:1-9");
+    stage.revoke(1);
+    stage.revoke(2);
+    stage.everybody_reports();
+    assert_eq!(stage.set(0).primary, Some(alias(1)));
+    // It dies before its only acker got the start: that acker must not become primary.
+    stage.exit(1);
+    stage.reports(1);
+    assert_eq!(stage.set(0).epoch, Epoch(2));
+    assert_eq!(stage.set(0).restart_after, Some(Incarnation(1)));
+}

@@ -1,0 +1,184 @@
+//! Registration, switchover, schema changes, generations and routing, as the records and the routers see them.
+
+use super::*;
+use crate::intent;
+
+#[test]
+fn an_alias_belongs_to_one_host_and_one_replica_set() {
+    let mut stage = Stage::stable(1);
+    let mut elsewhere = fresh_report(1);
+    elsewhere.tablet.mysql = endpoint(99);
+    let report = Box::new(elsewhere.clone());
+    stage.step(Event::Reported { report });
+    assert!(
+        stage
+            .core
+            .refused(&alias(1))
+            .unwrap()
+            .contains("uses the same alias")
+    );
+    assert_eq!(
+        stage.core.state().tablets[&alias(1)].value.mysql,
+        endpoint(1)
+    );
+    // The host that held it is gone for good.
+    stage.pass(3_200, &[1]);
+    let report = Box::new(elsewhere);
+    stage.step(Event::Reported { report });
+    assert_eq!(
+        stage.core.state().tablets[&alias(1)].value.mysql,
+        endpoint(99)
+    );
+    let mut moved = fresh_report(2);
+    moved.tablet.replica_set = set_name(7);
+    let report = Box::new(moved);
+    stage.step(Event::Reported { report });
+    assert!(stage.core.refused(&alias(2)).unwrap().contains("rs-7"));
+    let refused = stage
+        .kinds()
+        .iter()
+        .filter(|kind| *kind == "tablet.refused")
+        .count();
+    assert_eq!(refused, 2, "each is said once");
+}
+
+#[test]
+fn a_switchover_hands_over_or_is_taken_back() {
+    let mut stage = Stage::stable(1);
+    let ask = |stage: &Stage, id: &str| {
+        intent::switchover(
+            stage.core.state(),
+            stage.core.health(),
+            &set_name(0),
+            Some(&alias(2)),
+            id,
+            stage.now,
+        )
+    };
+    let command = ask(&stage, "first").unwrap();
+    stage.submit(command).unwrap();
+    assert!(matches!(stage.goal(0), Goal::Demote { .. }));
+    assert!(ask(&stage, "again").is_err(), "one at a time");
+    stage.pass(2_200, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    assert_eq!(stage.set(0).epoch, Epoch(1));
+    assert!(stage.kinds().contains(&"switchover.taken_back".to_owned()));
+
+    let command = ask(&stage, "second").unwrap();
+    stage.submit(command).unwrap();
+    let asked = stage.core.desired(&alias(0)).unwrap().generation;
+    stage.position(0, "A:1-4", "A:1-4");
+    stage.report(0).demoted = Some(asked);
+    stage.report(0).serving = None;
+    stage.reports(0);
+    assert!(
+        matches!(stage.set(0).phase, Phase::Switching { .. }),
+        "the candidate lacks A:4"
+    );
+    stage.position(2, "A:1-3", "A:1-4");
+    stage.reports(2);
+    let set = stage.set(0);
+    assert_eq!((set.epoch, set.primary.clone()), (Epoch(2), Some(alias(2))));
+    assert_eq!(set.start_gtid, gtids("A:1-4"));
+    assert_eq!(set.ackers, [alias(1)].into());
+}
+
+#[test]
+fn a_demotion_of_an_earlier_switchover_does_not_count() {
+    let mut stage = Stage::stable(1);
+    stage.report(0).demoted = Some(stage.core.desired(&alias(0)).unwrap().generation);
+    stage.reports(0);
+    let command = intent::switchover(
+        stage.core.state(),
+        stage.core.health(),
+        &set_name(0),
+        None,
+        "x",
+        stage.now,
+    );
+    stage.submit(command.unwrap()).unwrap();
+    stage.everybody_reports();
+    assert!(matches!(stage.set(0).phase, Phase::Switching { .. }));
+}
+
+#[test]
+fn generations_grow_whatever_is_deleted_and_schema_changes_finish() {
+    let mut stage = Stage::stable(1);
+    let keyspace: vt_proto::ids::KeyspaceName = "commerce".parse().unwrap();
+    let generation = |stage: &Stage| stage.core.desired(&alias(0)).unwrap().generation;
+    let mut last = generation(&stage);
+    let mut grows = |stage: &Stage, what: &str| {
+        let now = generation(stage);
+        assert!(now > last, "{what}");
+        last = now;
+    };
+    let state = stage.core.state();
+    let command = intent::create_keyspace(state, &keyspace, None, "k", stage.now).unwrap();
+    stage.submit(command).unwrap();
+    grows(&stage, "a schema more");
+    let statements = vec!["CREATE TABLE t (id INT PRIMARY KEY)".to_owned()];
+    let state = stage.core.state();
+    let command = intent::apply_schema(state, &keyspace, statements, "s", stage.now).unwrap();
+    stage.submit(command).unwrap();
+    grows(&stage, "a task more");
+    let Goal::Primary { schema_tasks, .. } = stage.goal(0) else {
+        panic!("tablet 0 is primary");
+    };
+    assert_eq!(schema_tasks.len(), 1);
+    stage.report(0).schema_results = vec![SchemaResult {
+        id: schema_tasks[0].id,
+        error: None,
+    }];
+    stage.reports(0);
+    let change = &stage.core.state().schema_changes[&schema_tasks[0].id];
+    assert_eq!(change.value.status, SchemaChangeStatus::Done);
+    grows(&stage, "a task less");
+    let state = stage.core.state();
+    let command = intent::delete_keyspace(state, &keyspace, "d", stage.now).unwrap();
+    stage.submit(command).unwrap();
+    grows(&stage, "a schema less");
+    assert!(stage.core.state().schema_changes.is_empty());
+}
+
+#[test]
+fn routers_hear_of_a_death_at_once_and_of_lag_now_and_then() {
+    let mut stage = Stage::stable(1);
+    let published = |stage: &mut Stage| {
+        let effects = std::mem::take(&mut stage.effects);
+        let snapshots = effects.into_iter().filter_map(|effect| match effect {
+            Effect::PublishRouting(snapshot) => Some(*snapshot),
+            _ => None,
+        });
+        snapshots.collect::<Vec<_>>()
+    };
+    let before = published(&mut stage);
+    assert!(
+        before
+            .windows(2)
+            .all(|pair| pair[0].version < pair[1].version)
+    );
+    let last = before.last().unwrap();
+    assert_eq!(last.replica_sets[0].state, ServingState::Serving);
+    for lag_ms in 0..20 {
+        stage.replication(1).lag_ms = Some(lag_ms);
+        stage.now.monotonic_ms += 10;
+        stage.reports(1);
+    }
+    assert_eq!(published(&mut stage), [], "no step of lag was passed");
+    let mut count = 0;
+    for turn in 0..20 {
+        stage.replication(1).lag_ms = Some(if turn % 2 == 0 { 700 } else { 0 });
+        stage.now.monotonic_ms += 20;
+        stage.reports(1);
+        count += published(&mut stage).len();
+    }
+    assert!((1..=3).contains(&count), "{count} snapshots in 400 ms");
+    stage.exit(0);
+    stage.reports(0);
+    let after = published(&mut stage);
+    assert_eq!(
+        after.last().unwrap().replica_sets[0].state,
+        ServingState::Moving
+    );
+    assert!(after.last().unwrap().version > last.version);
+}
