@@ -189,7 +189,11 @@ fn judge(address: &str, status: &Status) -> Verdict {
     }
     // A status with a source was made on this side: the connection broke.
     let broken = status.source().is_some();
-    if broken || status.code() == Code::Unavailable || text(RETRYABLE_KEY) == Some("true") {
+    let late = matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+    );
+    if broken || late || text(RETRYABLE_KEY) == Some("true") {
         let why = status
             .source()
             .map_or_else(|| status.message().to_owned(), root_cause);
@@ -199,7 +203,6 @@ fn judge(address: &str, status: &Status) -> Verdict {
         Code::NotFound => Kind::NotFound,
         Code::InvalidArgument => Kind::Usage,
         Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Kind::Refused,
-        Code::DeadlineExceeded | Code::Cancelled => Kind::Unreachable,
         _ => Kind::Failed,
     };
     Verdict::Final(Failure::new(kind, status.message()))
@@ -238,6 +241,7 @@ mod tests {
                 "retry a:1: why",
             ),
             (Status::unavailable("why"), "retry a:1: why"),
+            (Status::deadline_exceeded("why"), "retry a:1: why"),
             (Status::not_found("why"), "NotFound why"),
             (Status::invalid_argument("why"), "Usage why"),
             (Status::already_exists("why"), "Refused why"),

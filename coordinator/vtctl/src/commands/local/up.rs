@@ -72,7 +72,7 @@ pub async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<()> {
         ..Overview::of(&cluster).await?
     };
     output::print(global.output, &overview, |it| {
-        format!("{}\n\n{}", it.text(), farewell(&cluster))
+        format!("{}\n\n{}", it.text(), farewell(&cluster, global))
     })
 }
 
@@ -201,13 +201,17 @@ async fn silent_router(cluster: &Cluster) -> Option<String> {
     None
 }
 
-fn farewell(cluster: &Cluster) -> String {
-    let dir = cluster.dir.display();
+fn farewell(cluster: &Cluster, global: &Global) -> String {
+    // Where the directory is the default one, nobody needs to name it.
+    let dir = global
+        .dir
+        .as_ref()
+        .map_or_else(String::new, |_| format!(" --dir {}", cluster.dir.display()));
     let set = &cluster.settings.replica_set;
     output::list(&[
         (
             "keyspace",
-            format!("vtctl --dir {dir} keyspace create NAME --replica-set {set}"),
+            format!("vtctl{dir} keyspace create NAME --replica-set {set}"),
         ),
         (
             "connect",
@@ -216,8 +220,8 @@ fn farewell(cluster: &Cluster) -> String {
                 cluster.client_file().display()
             ),
         ),
-        ("look", format!("vtctl --dir {dir} local status")),
-        ("stop", format!("vtctl --dir {dir} local down")),
+        ("look", format!("vtctl{dir} local status")),
+        ("stop", format!("vtctl{dir} local down")),
         ("logs", cluster.dir.join("log").display().to_string()),
     ])
 }
