@@ -51,6 +51,9 @@ pub struct Handle {
     pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
 }
 
+/// A piece of work and how it ended.
+type WorkEnd = (Work, Result<(), String>);
+
 /// The loop's own things.
 pub struct Supervisor {
     tablet: Tablet,
@@ -60,10 +63,7 @@ pub struct Supervisor {
     desired: Option<Desired>,
     arrivals: watch::Receiver<Option<Arrival>>,
     reports: watch::Sender<Option<Arc<Outgoing>>>,
-    work_ends: (
-        mpsc::Sender<(Work, Result<(), String>)>,
-        mpsc::Receiver<(Work, Result<(), String>)>,
-    ),
+    work_ends: (mpsc::Sender<WorkEnd>, mpsc::Receiver<WorkEnd>),
     work: Option<JoinHandle<()>>,
     started: Instant,
     hot_until: Instant,

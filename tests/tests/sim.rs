@@ -61,20 +61,23 @@ fn failing(
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let done = found.lock().unwrap().len() >= enough;
+                    let done = found.lock().expect("no thread has panicked").len() >= enough;
                     let Some(seed) = seeds.get(index).filter(|_| !done) else {
                         return;
                     };
                     if let Some(violation) = tell(&kind(*seed)).violation
                         && wanted(&violation)
                     {
-                        found.lock().unwrap().push((*seed, violation));
+                        found
+                            .lock()
+                            .expect("no thread has panicked")
+                            .push((*seed, violation));
                     }
                 }
             });
         }
     });
-    let mut found = found.into_inner().unwrap();
+    let mut found = found.into_inner().expect("no thread has panicked");
     found.sort();
     found
 }

@@ -146,10 +146,8 @@ fn gtid_set(text: &str) -> Result<GtidSet, StatusError> {
 }
 
 fn text(row: &Row, column: &str) -> Option<String> {
-    match row.get_opt::<Option<String>, &str>(column)? {
-        Ok(text) => text,
-        Err(_) => None,
-    }
+    row.get_opt::<Option<String>, &str>(column)?
+        .unwrap_or_default()
 }
 
 fn read_channel(row: &Row) -> Result<Channel, StatusError> {

@@ -16,7 +16,7 @@ const WRITERS_PER_ROUTER: usize = 4;
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
-        Ok(lost) if lost == 0 => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("workload: {error:#}");
