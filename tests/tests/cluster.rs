@@ -313,9 +313,7 @@ async fn switch_over(cluster: &LocalCluster) -> anyhow::Result<()> {
             .wait("a whole cluster", |overview| overview.is_whole())
             .await?;
         let (alias, epoch) = primary(&before);
-        cluster
-            .vtctl(&["replica-set", "switchover", REPLICA_SET])
-            .await?;
+        hand_over(cluster).await?;
         let after = failed_over(cluster, epoch).await?;
         ensure!(primary(&after).0 != alias, "{after:#?}");
         more_writes(&writers).await?;
@@ -323,4 +321,23 @@ async fn switch_over(cluster: &LocalCluster) -> anyhow::Result<()> {
     let ledger = writers.so_far();
     ensure!(ledger.client_errors() == 0, "{:#?}", ledger.errors);
     finish(cluster, writers).await
+}
+
+/// A replica that has just joined may lag; then the switchover is taken back, unnoticed as well, and asked for again.
+async fn hand_over(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let asked = cluster.vtctl(&["replica-set", "switchover", REPLICA_SET]);
+        match asked.await {
+            Err(error) if Instant::now() < deadline && is_about_lag(&error) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn is_about_lag(error: &anyhow::Error) -> bool {
+    let words = error.to_string();
+    ["taken back", "lags"]
+        .iter()
+        .any(|word| words.contains(word))
 }

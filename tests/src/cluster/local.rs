@@ -195,7 +195,9 @@ impl LocalCluster {
         }
         paths.sort();
         for path in paths {
-            let text = fs::read_to_string(&path).unwrap_or_default();
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
             let lines: Vec<_> = text.lines().collect();
             let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
             eprintln!("--- {}\n{}", path.display(), tail.join("\n"));
@@ -204,7 +206,9 @@ impl LocalCluster {
 
     /// Nobody else ends a cluster whose test was killed by a time limit.
     fn end_when_this_process_does(&self) -> anyhow::Result<()> {
-        let script = "while kill -0 \"$1\" 2>/dev/null; do sleep 1; done; \"$2\" --dir \"$3\" local down --purge";
+        let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 1; done
+            for attempt in 1 2 3; do "$2" --dir "$3" local down --purge && break; sleep 2; done
+            rm -rf "$3""#;
         std::process::Command::new("setsid")
             .args(["sh", "-c", script, "sh"])
             .arg(std::process::id().to_string())
