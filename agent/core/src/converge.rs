@@ -219,11 +219,12 @@ fn running<'a>(view: &View<'a>) -> Result<&'a Server, Step> {
     }
 }
 
+/// Without a number: the text is told again whenever it changes.
 fn answering(view: &View<'_>) -> Step {
-    match view.observed.unresponsive_ms {
-        Some(since_ms) => Step::blocked(format!("mysqld has not answered for {since_ms} ms")),
-        None => Step::blocked("mysqld is starting"),
-    }
+    Step::blocked(match view.observed.unresponsive_ms {
+        Some(_) => "mysqld does not answer",
+        None => "mysqld is starting",
+    })
 }
 
 /// The applier goes on in every goal but that of an open primary: what is received must be applied before it is needed.

@@ -160,6 +160,8 @@ async fn clone(host: &mut Host, donor: &Endpoint, may_lose: &GtidSet) -> Outcome
             "the donor lacks transactions that are here: {missing}; nothing is replaced"
         ));
     }
+    // CLONE refuses where nothing at all may be written; mysqld comes back closed, and if it fails the core closes it.
+    fence::open_for_agent(conn).await.map_err(said)?;
     let socket = host.layout.socket();
     let admin = host.credentials.admin.clone();
     let login = async || {

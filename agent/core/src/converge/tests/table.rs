@@ -136,7 +136,7 @@ fn revoking_where_mysqld_does_not_help() {
                 h.observed.server = None;
                 h.observed.unresponsive_ms = Some(1_000);
             },
-            Blocked("has not answered"),
+            Blocked("does not answer"),
         ),
         (
             "and is killed",
