@@ -39,6 +39,6 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("{}", failure::describe(error));
+    output::note(&failure::describe(error));
     ExitCode::from(failure::exit_code(error))
 }

@@ -38,6 +38,11 @@ pub fn print_text(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints a line for people to stderr; that nobody reads it must not end what is under way.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A table of rows under headers, without borders.
 pub fn table<const N: usize>(
     headers: [&str; N],

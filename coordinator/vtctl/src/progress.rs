@@ -53,7 +53,7 @@ impl Progress {
         }
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("{text}"),
+            None => crate::output::note(text),
         }
     }
 
@@ -62,7 +62,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!("{text}");
+        crate::output::note(text);
     }
 }
 

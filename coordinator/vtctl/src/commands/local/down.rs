@@ -14,6 +14,7 @@ use crate::{
         guard, lock,
         process::Mark,
     },
+    output,
     progress::Progress,
 };
 
@@ -32,7 +33,7 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<()> {
     let dir = global.local_dir()?;
     if !dir.exists() {
-        eprintln!("there is no local cluster in {}", dir.display());
+        output::note(&format!("there is no local cluster in {}", dir.display()));
         return Ok(());
     }
     let cluster = existing(&dir)?;
@@ -93,7 +94,7 @@ async fn report(mut ending: JoinSet<anyhow::Result<(String, bool)>>) -> anyhow::
     let mut failure = None;
     while let Some(ended) = ending.join_next().await {
         match ended.context("end a process")? {
-            Ok((name, true)) => eprintln!("{name} had to be killed"),
+            Ok((name, true)) => output::note(&format!("{name} had to be killed")),
             Ok((_, false)) => {}
             Err(error) => failure = failure.or(Some(error)),
         }
