@@ -7,6 +7,9 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+/// Narrower terminals are taken for none.
+const WIDTH_MIN: u16 = 40;
+
 /// The form of the results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -57,9 +60,14 @@ pub fn table<const N: usize>(
 /// The same where the columns are known only when it is printed.
 pub fn wide_table(headers: &[String], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
+    // A terminal that does not know its width must not squeeze columns to a letter.
+    let arrangement = match table.width() {
+        Some(width) if width < WIDTH_MIN => ContentArrangement::Disabled,
+        _ => ContentArrangement::Dynamic,
+    };
     table
         .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_content_arrangement(arrangement)
         .set_header(headers);
     for row in rows {
         table.add_row(row);

@@ -14,6 +14,8 @@ use crate::failure::{Failure, Kind};
 pub const SETTINGS_FILE: &str = "vtctl.toml";
 /// Ports are given out in tens within hundreds.
 pub const MEMBERS_MAX: u16 = 9;
+/// Each write is acknowledged by a second tablet.
+pub const TABLETS_MIN: u16 = 2;
 /// All ports lie within this distance above the base.
 pub const PORT_SPAN: u16 = 400;
 /// Uids of tablets count up from here.
@@ -140,10 +142,10 @@ impl Cluster {
             );
             return refuse(what, "use 1, 3 or 5 coordinators");
         }
-        if !(1..=MEMBERS_MAX).contains(&settings.tablets) {
+        if !(TABLETS_MIN..=MEMBERS_MAX).contains(&settings.tablets) {
             return refuse(
                 format!("a local cluster cannot have {} tablets", settings.tablets),
-                "use 1 to 9 tablets",
+                "use 2 to 9 tablets: each write is kept on two",
             );
         }
         if settings.base_port < 1024 || settings.base_port > u16::MAX - PORT_SPAN {
@@ -334,7 +336,7 @@ pub mod tests {
         type Break = fn(&mut Cluster);
         let cases: [(&str, Break); 7] = [
             ("majority", |c| c.settings.coordinators = 2),
-            ("0 tablets", |c| c.settings.tablets = 0),
+            ("1 tablets", |c| c.settings.tablets = 1),
             ("10 tablets", |c| c.settings.tablets = 10),
             ("no room", |c| c.settings.base_port = 65300),
             ("cell 'Zone'", |c| c.settings.cell = "Zone".to_owned()),
