@@ -38,6 +38,8 @@ mod work;
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
 /// Between two observations while something is under way: others wait for what is seen here.
 const OBSERVE_PERIOD_HOT: Duration = Duration::from_millis(10);
+/// Between two looks at a mysqld that is starting: each costs an attempt to log in.
+const OBSERVE_PERIOD_STARTING: Duration = Duration::from_millis(30);
 /// How long after a change of the desired state, or of mysqld's process, observation stays quick.
 const HOT: Duration = Duration::from_secs(3);
 /// After an action failed and nothing else is due.
@@ -327,11 +329,11 @@ impl Supervisor {
 
     /// Until there is something to look at.
     async fn wait(&mut self) {
-        let hot = Instant::now() < self.hot_until || !self.host.is_answering();
-        let period = if hot {
-            OBSERVE_PERIOD_HOT
-        } else {
-            OBSERVE_PERIOD
+        let is_hot = Instant::now() < self.hot_until;
+        let period = match (self.host.is_answering(), is_hot) {
+            (true, true) => OBSERVE_PERIOD_HOT,
+            (true, false) => OBSERVE_PERIOD,
+            (false, _) => OBSERVE_PERIOD_STARTING,
         };
         let mut guard = self.host.guard_events();
         tokio::select! {

@@ -214,8 +214,16 @@ fn running<'a>(view: &View<'a>) -> Result<&'a Server, Step> {
         Process::Down { .. } if view.observed.fence_marker.is_some() => {
             Err(view.attempt(Action::RemoveFenceMarker))
         }
-        Process::Down { .. } => Err(view.attempt(Action::StartMysqld)),
+        Process::Down { .. } => Err(start(view)),
         Process::Up => view.observed.server.as_ref().ok_or_else(|| answering(view)),
+    }
+}
+
+/// Starts mysqld, with a pause where it is in a crash loop.
+fn start(view: &View<'_>) -> Step {
+    match view.memory.crash_loop(view.now_ms) {
+        Some(why) => Step::blocked(why),
+        None => view.attempt(Action::StartMysqld),
     }
 }
 

@@ -16,6 +16,11 @@ use crate::{
 pub const RETRY_MS_MIN: u64 = 100;
 /// A longer pause would only delay the healing once its cause is gone.
 pub const RETRY_MS_MAX: u64 = 5_000;
+/// A mysqld that lives so long is not in a crash loop.
+const CRASH_LOOP_MS: u64 = 60_000;
+/// From one start to the next in a crash loop: at first, and at most.
+const START_PAUSE_MS_MIN: u64 = 1_000;
+const START_PAUSE_MS_MAX: u64 = 60_000;
 /// A thread that runs so long after its start has been accepted by the source.
 const SETTLED_MS: u64 = 1_000;
 /// Source errors that START REPLICA does not heal: purged binary logs, or transactions here that the source lacks.
@@ -40,6 +45,8 @@ pub struct Memory {
     pub io_fatal_since_ms: Option<u64>,
     /// When the IO thread was started last.
     pub io_started_ms: Option<u64>,
+    /// When mysqld was started last, and how many times in a row soon after the start before.
+    pub mysqld_started: Option<(u64, u32)>,
 }
 
 impl Memory {
@@ -119,6 +126,13 @@ impl Memory {
                 self.io_stopped = None;
                 self.io_started_ms = Some(now_ms);
             }
+            Action::StartMysqld => {
+                let quick = self.mysqld_started.map_or(0, |(at_ms, quick)| {
+                    let lived = now_ms.saturating_sub(at_ms) >= CRASH_LOOP_MS;
+                    if lived { 0 } else { quick.saturating_add(1) }
+                });
+                self.mysqld_started = Some((now_ms, quick));
+            }
             Action::StartWork(work) => self.work = Some(work.clone()),
             _ => {}
         }
@@ -138,6 +152,15 @@ impl Memory {
             }
             Err(error) => self.work_failure = Some((work.clone(), error, now_ms)),
         }
+    }
+
+    /// Why mysqld must not be started yet, if it ends soon after each start: restarts without a pause would only burn the host.
+    pub fn crash_loop(&self, now_ms: u64) -> Option<String> {
+        let (at_ms, quick) = self.mysqld_started.filter(|(_, quick)| *quick > 0)?;
+        let pause_ms = (START_PAUSE_MS_MIN << (quick - 1).min(16)).min(START_PAUSE_MS_MAX);
+        (now_ms.saturating_sub(at_ms) < pause_ms).then(|| {
+            format!("mysqld has ended soon after its start, {quick} times in a row: look into its log; it is started again in a while")
+        })
     }
 
     /// How often this action has just failed in a row.

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -129,7 +130,7 @@ impl Host {
             },
             credentials,
             owner: tablet.alias.to_string(),
-            disk: watch_disk(config.data_dir.clone(), cancel),
+            disk: watch_disk(probed_directory(&layout), cancel),
             layout,
             settings,
             binaries,
@@ -319,6 +320,15 @@ impl Host {
             self.disk_free = (disk_free_bytes(place).ok(), Some(Instant::now()));
         }
         self.disk_free.0
+    }
+}
+
+/// Where a probe reaches mysqld's disk: beside its directory if that is on the same one, so that nothing foreign lies in it.
+fn probed_directory(layout: &Layout) -> PathBuf {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    match device(&layout.mysql_dir) {
+        Some(mysql) if Some(mysql) != device(&layout.data_dir) => layout.mysql_dir.clone(),
+        _ => layout.data_dir.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use vt_proto::epoch::Incarnation;
 
-use super::{Step, View, answering};
+use super::{Step, View, answering, start};
 use crate::{action::Action, claims, observed::Process};
 
 pub(super) fn step(view: &View<'_>) -> Step {
@@ -29,7 +29,7 @@ pub(super) fn reveal(view: &View<'_>, restart_after: Incarnation) -> Step {
     if view.observed.fence_marker.is_some() {
         return view.attempt(Action::RemoveFenceMarker);
     }
-    view.attempt(Action::StartMysqld)
+    start(view)
 }
 
 /// Close it with short limits; where one is missed or a commit waits, kill.

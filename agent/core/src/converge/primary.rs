@@ -3,7 +3,7 @@
 
 use vt_proto::{desired::SchemaTask, epoch::Incarnation, gtid::GtidSet, report::ThreadState};
 
-use super::{Step, View, answering, keep_applying};
+use super::{Step, View, answering, keep_applying, start};
 use crate::{
     action::{Action, Work},
     observed::{Process, Server},
@@ -54,7 +54,7 @@ fn restart(view: &View<'_>, order: &Order<'_>) -> Step {
     if view.observed.fence_marker.is_some() {
         return view.attempt(Action::RemoveFenceMarker);
     }
-    view.attempt(Action::StartMysqld)
+    start(view)
 }
 
 /// Its first row of this epoch was acknowledged in this life of mysqld.

@@ -290,6 +290,15 @@ fn replicating() {
             Do(Action::StartMysqld),
         ),
         (
+            "a crash loop pauses",
+            Host::replica,
+            |h| {
+                h.down();
+                h.memory.mysqld_started = Some((h.now_ms - 1_500, 2));
+            },
+            Blocked("2 times in a row"),
+        ),
+        (
             "writable",
             Host::replica,
             |h| h.server().super_read_only = false,
