@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     failure::{Failure, Kind},
     output::{self, list, or_dash},
-    views::tablet::Tablet,
+    views::tablet::{Tablet, table_across_sets},
 };
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::List => {
             let tablets = fetch(&mut client, String::new()).await?;
             output::print(global.output, &tablets, |tablets| {
-                output::table(Tablet::HEADERS, tablets.iter().map(Tablet::row))
+                table_across_sets(tablets)
             })
         }
         Command::Show { alias } => {

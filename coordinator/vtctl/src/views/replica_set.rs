@@ -4,7 +4,7 @@ use serde::Serialize;
 use vt_proto::wire;
 
 use super::{
-    tablet::{Tablet, short_gtid},
+    tablet::{self, Tablet, short_gtid},
     unless_empty,
 };
 use crate::output::{list, or_dash, table};
@@ -145,8 +145,7 @@ impl ReplicaSet {
         if let Some(blocked) = &self.blocked {
             items.push(("blocked", blocked.clone()));
         }
-        let rows = self.tablets.iter().map(Tablet::row);
-        format!("{}\n\n{}", list(&items), table(Tablet::HEADERS, rows))
+        format!("{}\n\n{}", list(&items), tablet::table(&self.tablets))
     }
 }
 

@@ -1,13 +1,14 @@
 //! A tablet: who it is, what it reports, what is desired of it.
 
 use serde::Serialize;
-use vt_proto::{gtid::GtidSet, wire};
+use vt_proto::wire;
 
 use super::{endpoint, unless_empty};
-use crate::output::{duration_text, or_dash};
+use crate::output::duration_text;
 
-/// GTID sets in tables are cut to this many characters; JSON has them whole.
-const GTID_CHARACTERS_MAX: usize = 34;
+mod table;
+
+pub use table::{short_gtid, table, table_across_sets};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tablet {
@@ -221,80 +222,6 @@ impl Tablet {
             .map(|why| format!("mysqld {}: {why}", report.mysqld));
         report.blocked.clone().or(error).or(mysqld)
     }
-
-    /// One row of a table of tablets.
-    pub fn row(&self) -> [String; 9] {
-        let report = self.report.as_ref();
-        let replication = report.and_then(|report| report.replication.as_ref());
-        let acker = if self.acker { " (acker)" } else { "" };
-        [
-            self.alias.clone(),
-            format!("{}{acker}", self.role),
-            or_dash(report.map(|report| report.mysqld)),
-            or_dash(replication.map(|it| format!("{}/{}", it.io, it.sql))),
-            or_dash(replication.and_then(|it| it.lag_ms).map(duration_text)),
-            report.map_or_else(|| "-".to_owned(), semi_sync),
-            or_dash(
-                report
-                    .and_then(|report| report.gtid_executed.as_deref())
-                    .map(short_gtid),
-            ),
-            or_dash(self.report_age_ms.map(duration_text)),
-            or_dash(self.trouble()),
-        ]
-    }
-
-    /// The headers of [`Tablet::row`].
-    pub const HEADERS: [&'static str; 9] = [
-        "TABLET",
-        "ROLE",
-        "MYSQLD",
-        "IO/SQL",
-        "LAG",
-        "SEMI-SYNC",
-        "GTID EXECUTED",
-        "REPORTED",
-        "BLOCKED",
-    ];
-}
-
-fn semi_sync(report: &Report) -> String {
-    let on = |side: Option<bool>, name| (side == Some(true)).then_some(name);
-    let sides = [
-        on(report.semi_sync_source, "source"),
-        on(report.semi_sync_replica, "replica"),
-    ];
-    let sides: Vec<_> = sides.into_iter().flatten().collect();
-    match (sides.is_empty(), report.semi_sync_source.is_some()) {
-        (false, _) => sides.join("+"),
-        (true, true) => "off".to_owned(),
-        (true, false) => "-".to_owned(),
-    }
-}
-
-/// A GTID set for a table: each uuid by its first part, the count when it is still too long.
-pub fn short_gtid(text: &str) -> String {
-    let Ok(set) = text.parse::<GtidSet>() else {
-        return "?".to_owned();
-    };
-    if set.is_empty() {
-        return "empty".to_owned();
-    }
-    let printed = set.to_string();
-    let part = |group: &str| match group.split_once('-') {
-        Some((first, rest)) => format!("{first}..{}", rest.find(':').map_or("", |at| &rest[at..])),
-        None => group.to_owned(),
-    };
-    let short: Vec<_> = printed.split(',').map(part).collect();
-    let short = short.join(",");
-    if short.len() <= GTID_CHARACTERS_MAX {
-        return short;
-    }
-    format!(
-        "{} transactions of {} sources",
-        set.count(),
-        set.sources().count()
-    )
 }
 
 #[cfg(test)]
@@ -342,45 +269,28 @@ pub mod tests {
     }
 
     #[test]
-    fn rows_say_what_matters() {
-        let tablet = Tablet::from(replica("zone1-100"));
-        let expected = [
-            "zone1-100",
-            "replica (acker)",
-            "running",
-            "on/on",
-            "3 ms",
-            "replica",
-            "aaaaaaaa..:1-7",
-            "120 ms",
-            "-",
+    fn what_it_suffers_from_is_said() {
+        type Break = fn(&mut wire::Report);
+        let cases: [(Option<&str>, Break); 4] = [
+            (None, |_| {}),
+            (Some("disk full"), |report| {
+                report.blocked = Some("disk full".to_owned())
+            }),
+            (Some("no route"), |report| {
+                report.replication.as_mut().unwrap().error = Some("no route".to_owned());
+            }),
+            (Some("mysqld exited: signal 9"), |report| {
+                let exited = wire::Exited {
+                    how: "signal 9".to_owned(),
+                };
+                report.mysqld.as_mut().unwrap().state =
+                    Some(wire::mysqld_state::State::Exited(exited));
+            }),
         ];
-        assert_eq!(tablet.row(), expected);
-        assert!(tablet.replicates());
-        let silent = Tablet::from(wire::TabletView {
-            report: None,
-            report_age_ms: None,
-            ..replica("zone1-1")
-        });
-        assert_eq!(silent.row()[2..], ["-"; 7]);
-        assert!(!silent.replicates());
-    }
-
-    #[test]
-    fn gtid_sets_are_shortened() {
-        let a = "aaaaaaaa-1111-2222-3333-444444444444";
-        let b = "bbbbbbbb-1111-2222-3333-444444444444";
-        for (given, printed) in [
-            (String::new(), "empty"),
-            ("?".to_owned(), "?"),
-            (format!("{a}:1-7"), "aaaaaaaa..:1-7"),
-            (format!("{a}:1-7,{b}:1"), "aaaaaaaa..:1-7,bbbbbbbb..:1"),
-            (
-                format!("{a}:1-7:9-20000,{b}:1-3000000"),
-                "3019999 transactions of 2 sources",
-            ),
-        ] {
-            assert_eq!(short_gtid(&given), printed);
+        for (trouble, spoil) in cases {
+            let mut view = replica("zone1-100");
+            spoil(view.report.as_mut().unwrap());
+            assert_eq!(Tablet::from(view).trouble().as_deref(), trouble);
         }
     }
 

@@ -67,26 +67,24 @@ impl Overview {
 
     /// The table of processes and, below, the replica set.
     pub fn text(&self) -> String {
-        let state = |pid: Option<i32>| {
-            or_dash(pid.map_or_else(|| Some("down".to_owned()), |pid| Some(pid.to_string())))
-        };
+        let state = |pid: Option<i32>| pid.map_or_else(|| "down".to_owned(), |pid| pid.to_string());
+        // All are on this host: their ports say where.
+        let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
         let rows = self.processes.iter().map(|process| {
+            let mysqld = process.mysqld.as_deref();
             [
                 process.name.clone(),
                 state(process.pid),
-                process.serves.clone(),
-                or_dash(process.mysqld.as_ref()),
-                process
-                    .mysqld
-                    .as_ref()
-                    .map_or_else(|| "-".to_owned(), |_| state(process.mysqld_pid)),
+                port(&process.serves),
+                or_dash(mysqld.map(port)),
+                or_dash(mysqld.map(|_| state(process.mysqld_pid))),
                 process.status_page.clone(),
             ]
         });
         let headers = [
             "PROCESS",
             "PID",
-            "SERVES",
+            "PORT",
             "MYSQLD",
             "MYSQLD PID",
             "STATUS PAGE",
