@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use vt_proto::topology::Endpoint;
 
 use self::connection::{ConnectError, ConnectOptions, Connection, Credentials, connect};
-use self::inner::{Bucket, Limit, PoolKey};
+use self::inner::{Bucket, Limit, PoolKey, Slot};
 use super::metrics::{Metrics, PoolState};
 
 /// Connections of one router thread to one server, unless configured.
@@ -86,7 +86,8 @@ impl Pool {
         if let Some(bucket) = self.buckets.borrow().get(key) {
             return Rc::clone(bucket);
         }
-        let bucket = Bucket::new(key.clone(), self.metrics.pool_gauge(PoolState::idle));
+        let limit = self.limit(&key.endpoint);
+        let bucket = Bucket::new(key.clone(), limit, self.metrics.pool_gauge(PoolState::idle));
         self.buckets
             .borrow_mut()
             .insert(key.clone(), Rc::clone(&bucket));
@@ -115,39 +116,52 @@ impl Pool {
         session: u64,
         schema: Option<&Rc<str>>,
     ) -> Result<Connection, CheckoutError> {
-        if let Some(connection) = bucket.take_own(session).or_else(|| bucket.take_unowned()) {
-            return Ok(connection);
-        }
-        let limit = self.limit(&bucket.key.endpoint);
-        let deadline = Instant::now() + self.limits.wait;
+        let limit = &bucket.limit;
+        let mut has_turn = limit.may_pass();
+        let mut has_waited = false;
+        let mut deadline = None;
         loop {
-            if let Some(slot) = limit.reserve() {
-                let options = ConnectOptions {
-                    endpoint: bucket.key.endpoint.clone(),
-                    capabilities: bucket.key.capabilities,
-                    collation: bucket.key.collation,
-                    schema: schema.cloned(),
-                };
-                return connect(options, &self.credentials, slot)
-                    .await
-                    .map_err(CheckoutError::Connect);
+            if has_turn {
+                if let Some(connection) = bucket.take_own(session).or_else(|| bucket.take_unowned())
+                {
+                    return Ok(connection);
+                }
+                if let Some(slot) = limit.reserve() {
+                    return self.connect(bucket, schema, slot).await;
+                }
+                if let Some(connection) = bucket.take_oldest() {
+                    return Ok(connection);
+                }
+                if self.close_idle_of_other_keys(&bucket.key.endpoint) {
+                    continue;
+                }
             }
-            if let Some(connection) = bucket.take_oldest() {
-                return Ok(connection);
-            }
-            if self.close_idle_of_other_keys(&bucket.key.endpoint) {
-                continue;
-            }
-            let waiter = limit.wait();
-            if timeout_at(deadline, waiter).await.is_err() {
+            let until = *deadline.get_or_insert_with(|| Instant::now() + self.limits.wait);
+            let mut waiter = limit.wait(has_waited);
+            if timeout_at(until, waiter.turn()).await.is_err() {
                 return Err(CheckoutError::Exhausted {
                     size: limit.maximum(),
                 });
             }
-            if let Some(connection) = bucket.take_own(session).or_else(|| bucket.take_unowned()) {
-                return Ok(connection);
-            }
+            (has_turn, has_waited) = (true, true);
         }
+    }
+
+    async fn connect(
+        &self,
+        bucket: &Bucket,
+        schema: Option<&Rc<str>>,
+        slot: Slot,
+    ) -> Result<Connection, CheckoutError> {
+        let options = ConnectOptions {
+            endpoint: bucket.key.endpoint.clone(),
+            capabilities: bucket.key.capabilities,
+            collation: bucket.key.collation,
+            schema: schema.cloned(),
+        };
+        connect(options, &self.credentials, slot)
+            .await
+            .map_err(CheckoutError::Connect)
     }
 
     /// How long a statement waits for a connection.

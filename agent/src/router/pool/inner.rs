@@ -35,12 +35,57 @@ pub struct PoolKey {
 }
 
 /// How many connections to one server are open, of whatever key, and who waits for one.
+///
+/// Who waits is served first: a free connection is promised to the first in the queue, and whoever comes meanwhile
+/// queues up. Without that, sessions that ask again at once would take it each time before the waiting one wakes.
 #[derive(Debug)]
 pub struct Limit {
     open: Cell<usize>,
+    /// Of the open ones.
+    idle: Cell<usize>,
     maximum: usize,
-    waiters: RefCell<VecDeque<oneshot::Sender<()>>>,
+    waiters: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
+    next_waiter: Cell<u64>,
+    /// Waiters that were told and have not come yet.
+    promised: Cell<usize>,
     gauge: Gauge,
+}
+
+/// A place in the queue for a connection. Dropped before its turn it leaves the queue; dropped after it was told and
+/// before it came, it passes the turn on.
+#[derive(Debug)]
+pub struct Waiter {
+    limit: Rc<Limit>,
+    id: u64,
+    told: oneshot::Receiver<()>,
+    has_come: bool,
+}
+
+impl Waiter {
+    /// Waits for its turn.
+    pub async fn turn(&mut self) {
+        // The sender lies in the queue until it tells.
+        let _ = (&mut self.told).await;
+        self.has_come = true;
+        self.limit.promised.update(|promised| promised - 1);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.has_come {
+            return;
+        }
+        if self.told.try_recv().is_ok() {
+            self.limit.promised.update(|promised| promised - 1);
+            self.limit.wake_one();
+        } else {
+            self.limit
+                .waiters
+                .borrow_mut()
+                .retain(|(id, _)| *id != self.id);
+        }
+    }
 }
 
 impl Limit {
@@ -48,8 +93,11 @@ impl Limit {
     pub fn new(maximum: usize, gauge: Gauge) -> Rc<Self> {
         Rc::new(Self {
             open: Cell::new(0),
+            idle: Cell::new(0),
             maximum,
             waiters: RefCell::default(),
+            next_waiter: Cell::new(0),
+            promised: Cell::new(0),
             gauge,
         })
     }
@@ -72,20 +120,38 @@ impl Limit {
         self.maximum
     }
 
-    /// Is told when a connection or a place becomes free. Bounded by the sessions of the thread.
-    pub fn wait(&self) -> oneshot::Receiver<()> {
-        let (waker, waiter) = oneshot::channel();
-        self.waiters.borrow_mut().push_back(waker);
-        waiter
+    /// May a newcomer take a connection or a place? Not if those that are there are promised.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let free = self.maximum.saturating_sub(self.open.get()) + self.idle.get();
+        free > self.promised.get()
     }
 
-    /// Wakes the one that has waited longest and still waits.
-    pub fn wake_one(&self) {
+    /// Queues up, in front if it had its turn in vain. Bounded by the sessions of the thread.
+    pub fn wait(self: &Rc<Self>, in_front: bool) -> Waiter {
+        let (tell, told) = oneshot::channel();
+        let id = self.next_waiter.replace(self.next_waiter.get() + 1);
         let mut waiters = self.waiters.borrow_mut();
-        while let Some(waiter) = waiters.pop_front() {
-            if waiter.send(()).is_ok() {
-                return;
-            }
+        if in_front {
+            waiters.push_front((id, tell));
+        } else {
+            waiters.push_back((id, tell));
+        }
+        Waiter {
+            limit: Rc::clone(self),
+            id,
+            told,
+            has_come: false,
+        }
+    }
+
+    /// Tells the one that has waited longest.
+    pub fn wake_one(&self) {
+        let next = self.waiters.borrow_mut().pop_front();
+        if let Some((_, tell)) = next
+            && tell.send(()).is_ok()
+        {
+            self.promised.update(|promised| promised + 1);
         }
     }
 }
@@ -115,22 +181,24 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub struct Bucket {
     pub key: PoolKey,
+    pub limit: Rc<Limit>,
     idle: RefCell<Vec<Connection>>,
     gauge: Gauge,
 }
 
 impl Bucket {
     #[must_use]
-    pub fn new(key: PoolKey, gauge: Gauge) -> Rc<Self> {
+    pub fn new(key: PoolKey, limit: Rc<Limit>, gauge: Gauge) -> Rc<Self> {
         Rc::new(Self {
             key,
+            limit,
             idle: RefCell::default(),
             gauge,
         })
     }
 
     pub fn put(&self, connection: Connection) {
-        self.gauge.inc();
+        self.count_idle(1);
         self.idle.borrow_mut().push(connection);
     }
 
@@ -148,7 +216,7 @@ impl Bucket {
     pub fn take_oldest(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         (!idle.is_empty()).then(|| {
-            self.gauge.dec();
+            self.count_idle(-1);
             idle.remove(0)
         })
     }
@@ -156,8 +224,15 @@ impl Bucket {
     fn take_last(&self, wanted: impl Fn(&Connection) -> bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let index = idle.iter().rposition(wanted)?;
-        self.gauge.dec();
+        self.count_idle(-1);
         Some(idle.remove(index))
+    }
+
+    fn count_idle(&self, change: isize) {
+        self.gauge.inc_by(change as i64);
+        self.limit
+            .idle
+            .update(|idle| idle.saturating_add_signed(change));
     }
 
     /// Takes out those that have been idle for longer than `limit`, for the caller to drop.
@@ -167,7 +242,7 @@ impl Bucket {
             .iter()
             .position(|connection| now - connection.last_used <= limit)
             .unwrap_or(idle.len());
-        self.gauge.dec_by(fresh as i64);
+        self.count_idle(-(fresh as isize));
         idle.drain(..fresh).collect()
     }
 
@@ -196,5 +271,52 @@ impl Bucket {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_served_before_who_comes() {
+        let limit = Limit::new(1, Gauge::default());
+        assert!(limit.may_pass());
+        let slot = limit.reserve().unwrap();
+        assert!(!limit.may_pass());
+        let (mut first, mut second) = (limit.wait(false), limit.wait(false));
+        drop(slot);
+        assert!(!limit.may_pass(), "the place is promised");
+        first.turn().await;
+        let slot = limit.reserve().unwrap();
+        drop(first);
+        drop(slot);
+        second.turn().await;
+        assert!(limit.may_pass());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_passes_the_turn_on() {
+        let limit = Limit::new(1, Gauge::default());
+        let slot = limit.reserve().unwrap();
+        let (told, gone, mut last) = (limit.wait(false), limit.wait(false), limit.wait(false));
+        drop(slot);
+        drop(gone);
+        drop(told);
+        last.turn().await;
+        assert!(limit.may_pass());
+        assert!(limit.waiters.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_came_in_vain_stays_first() {
+        let limit = Limit::new(1, Gauge::default());
+        let slot = limit.reserve().unwrap();
+        let later = limit.wait(false);
+        let mut again = limit.wait(true);
+        drop(slot);
+        again.turn().await;
+        assert_eq!(limit.waiters.borrow().len(), 1);
+        drop(later);
     }
 }
