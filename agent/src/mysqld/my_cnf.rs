@@ -109,6 +109,8 @@ impl Settings {
         let mut defaults: Vec<(&str, String)> = [
             ("skip_name_resolve", "ON"),
             ("max_connections", "512"),
+            // A router keeps up to 128 prepared statements on each of its connections.
+            ("max_prepared_stmt_count", "65536"),
             // A host that was cut off must never come back into a denial of service by its own retries.
             ("max_connect_errors", "1000000"),
             ("binlog_expire_logs_seconds", "604800"),

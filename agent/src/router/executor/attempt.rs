@@ -22,6 +22,10 @@ use crate::router::state::State;
 /// Time to prepare a statement anew on another connection.
 const PREPARE_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Prepared statements on one connection; beyond it, those of other sessions are closed and prepared anew when they are
+/// needed. With the servers' `max_connections` this stays within their `max_prepared_stmt_count`.
+const STATEMENTS_MAX: usize = 128;
+
 /// What became of it.
 #[derive(Debug)]
 pub enum Attempt {
@@ -162,6 +166,7 @@ impl Parts<'_> {
             return Err(Attempt::Refused(RouterError::UnknownStatement(id)));
         };
         let wire = Rc::clone(&statement.prepare_wire);
+        make_room(self.connection, self.state.id);
         let mut commands = std::mem::take(&mut self.connection.outstanding);
         commands.extend_from_slice(&wire);
         let answers = match timeout(
@@ -207,6 +212,7 @@ impl Parts<'_> {
             id: prepared.statement_id,
             has_types: false,
         };
+        make_room(self.connection, self.state.id);
         self.connection
             .statements
             .insert((self.state.id, id), on_server);
@@ -227,6 +233,17 @@ impl Parts<'_> {
             (NotRun::UnknownStatement, _) => Attempt::Refused(RouterError::UnknownStatement(0)),
             (NotRun::ReadOnly, _) => Attempt::NotRun(Why::ReadOnly),
         }
+    }
+}
+
+/// Closes statements of other sessions, oldest sessions first, until there is room for one more.
+fn make_room(connection: &mut Connection, session: u64) {
+    while connection.statements.len() >= STATEMENTS_MAX {
+        let other = connection.statements.keys().find(|key| key.0 != session);
+        let Some(other) = other.copied() else {
+            return;
+        };
+        connection.close_statement(other);
     }
 }
 
