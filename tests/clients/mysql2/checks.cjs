@@ -93,6 +93,16 @@ check("holds many prepared statements at once", async (db) => {
   equal(await query(db, "SELECT 1"), [[1]]);
 });
 
+check("keeps the prepared statements of many clients apart", async () => {
+  const clients = await Promise.all(Array.from({ length: 12 }, () => connect()));
+  const statements = clients.flatMap((client, c) => Array.from({ length: 30 }, (_, n) => ({ client, c, n })));
+  for (const one of statements) one.statement = await one.client.prepare(`SELECT ? + ${one.n}, ${one.c}`);
+  for (const round of [1, 2, 3]) {
+    for (const { statement, c, n } of statements) equal((await statement.execute([round]))[0], [[round + n, c]]);
+  }
+  for (const client of clients) client.destroy();
+});
+
 check("prepares again after a failure and after the table changed", async (db) => {
   await failsWith(NO_SUCH_TABLE, () => db.execute("SELECT * FROM js_later WHERE id = ?", [1]));
   await failsWith(PARSE_ERROR, () => db.execute("SELEC ?", [1]));
