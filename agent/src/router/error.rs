@@ -105,7 +105,9 @@ pub enum RouterError {
         "vitrail: this form of SHOW DATABASES is not served by the router; use SHOW DATABASES [LIKE 'pattern']"
     )]
     ShowFilter,
-    #[error("vitrail: KILL of {0} is not served: no such connection at this router")]
+    #[error(
+        "vitrail: this router does not serve KILL yet, so connection {0} goes on; end it on its server"
+    )]
     KillUnknown(u64),
     #[error(
         "vitrail: KILL takes a connection's number at this router, as CONNECTION_ID() shows it"
