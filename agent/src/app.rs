@@ -3,6 +3,7 @@
 use std::{
     env,
     fs::{self, File, TryLockError},
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -53,6 +54,9 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     prepare_directory(&config.data_dir)?;
     let _lock = take_lock(&config.data_dir)?;
     let listener = http::bind(config.http_listen).await?;
+    if let Some(section) = &config.router {
+        refuse_taken(section.listen)?;
+    }
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let mut registry = Registry::default();
@@ -212,6 +216,17 @@ fn start_router(
     Ok(Some(handle))
 }
 
+/// The router's threads share their port, and would share it with another router of the same user too: so somebody who listens
+/// there already is looked for first, by a listener that does not share.
+fn refuse_taken(listen: SocketAddr) -> anyhow::Result<()> {
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            bail!("[router] listen: {listen} cannot be taken: {error}; name another address")
+        }
+    }
+}
+
 fn load_tls(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect)
@@ -288,5 +303,30 @@ async fn stop(router: Option<RouterHandle>, cancel: CancellationToken, mut tasks
     });
     if ended.await.is_err() {
         tracing::warn!("some parts did not end in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused_and_a_free_one_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let error = refuse_taken(taken).unwrap_err().to_string();
+        assert!(error.contains("[router] listen"), "{error}");
+        drop(listener);
+        refuse_taken(taken).unwrap();
+    }
+
+    #[test]
+    fn a_second_agent_in_one_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = take_lock(directory.path()).unwrap();
+        let error = take_lock(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("another agent works in"), "{error}");
+        drop(first);
+        take_lock(directory.path()).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! The program `vt-agent`: reads the command line and calls the library. It decides nothing.
 
 use std::{
-    io::{self, BufRead, IsTerminal},
+    io::{self, BufRead, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -62,10 +62,9 @@ fn main() -> ExitCode {
     match command {
         Command::Run(args) => with_config(args, run),
         Command::Guard(args) => with_config(args, run_guard),
-        Command::CheckConfig(args) => with_config(args, |config, _| {
-            println!("{config:#?}");
-            Ok(())
-        }),
+        Command::CheckConfig(args) => {
+            with_config(args, |config, _| print(&format!("{config:#?}\n")))
+        }
         Command::HashPassword { name } => finish(hash_password(&name)),
     }
 }
@@ -129,6 +128,12 @@ fn hash_password(name: &str) -> anyhow::Result<()> {
     let password = line.trim_end_matches(['\n', '\r']);
     anyhow::ensure!(!password.is_empty(), "the password is empty");
     let user = users::hash_password(name, password.as_bytes());
-    print!("{}", users::render(&[user])?);
-    Ok(())
+    print(&users::render(&[user])?)
+}
+
+/// A reader that has gone away is told by an error, not by a panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("the output cannot be written")
 }
