@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::status::APP_TRANSACTIONS;
 use crate::mysqld::{
     APP_USER,
     admin_conn::{AdminConn, AdminError},
@@ -62,8 +63,7 @@ pub async fn close_for_demotion(
     spare: &mut AdminConn,
 ) -> Result<(), CloseError> {
     let query = format!(
-        "SELECT processlist_id FROM information_schema.innodb_trx JOIN performance_schema.threads \
-         ON processlist_id = trx_mysql_thread_id WHERE processlist_user = '{APP_USER}'"
+        "SELECT processlist_id FROM {APP_TRANSACTIONS} AND processlist_user = '{APP_USER}'"
     );
     let ids: Vec<u64> = conn.rows(&query).await?;
     for id in ids {
