@@ -21,6 +21,8 @@ const KEYSPACE: &str = "commerce";
 const WRITERS_PER_ROUTER: usize = 2;
 /// Writes that must be seen before something is killed, and after it was.
 const WRITES_BETWEEN: usize = 50;
+/// Between two requests for a switchover that came too early.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Other people's clients are fetched by their package managers at first.
 const CLIENTS_TIMEOUT: Duration = Duration::from_secs(240);
 
@@ -323,21 +325,24 @@ async fn switch_over(cluster: &LocalCluster) -> anyhow::Result<()> {
     finish(cluster, writers).await
 }
 
-/// A replica that has just joined may lag; then the switchover is taken back, unnoticed as well, and asked for again.
+/// A replica that has just joined may lag; then the switchover is refused or taken back, unnoticed as well, and asked for
+/// again.
 async fn hand_over(cluster: &LocalCluster) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let asked = cluster.vtctl(&["replica-set", "switchover", REPLICA_SET]);
         match asked.await {
-            Err(error) if Instant::now() < deadline && is_about_lag(&error) => {}
+            Err(error) if Instant::now() < deadline && is_too_early(&error) => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             result => return result.map(drop),
         }
     }
 }
 
-fn is_about_lag(error: &anyhow::Error) -> bool {
+fn is_too_early(error: &anyhow::Error) -> bool {
     let words = error.to_string();
-    ["taken back", "lags"]
+    ["taken back", "lags", "no acker can take over now"]
         .iter()
         .any(|word| words.contains(word))
 }

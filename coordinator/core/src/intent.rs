@@ -170,6 +170,16 @@ pub fn check_deletion(
     Ok(())
 }
 
+/// Why none of the ackers can take over.
+fn nobody_fit(situation: &Situation<'_>, primary: &TabletAlias) -> String {
+    let ackers = &situation.record().ackers;
+    let reasons: Vec<String> = ackers
+        .iter()
+        .filter_map(|acker| fit(situation, primary, acker).err())
+        .collect();
+    format!("no acker can take over now: {}", reasons.join("; "))
+}
+
 /// A planned change of the primary; to the best acker if nobody is named.
 pub fn switchover(
     state: &State,
@@ -210,7 +220,7 @@ pub fn switchover(
             match fit {
                 Some(acker) => acker,
                 None => {
-                    return refuse("no acker can take over now: see `replica-set show`".to_owned());
+                    return refuse(nobody_fit(&situation, primary));
                 }
             }
         }
