@@ -2,7 +2,9 @@
 
 pub mod acked_writes;
 pub mod epochs;
+pub mod linearizable;
 pub mod one_primary;
+pub mod revisions;
 pub mod same_state;
 
 /// What was found to be wrong, in one sentence.
