@@ -6,6 +6,7 @@ use prost::Message;
 
 const FILES: &[&str] = &[
     "topology.proto",
+    "records.proto",
     "agent.proto",
     "routing.proto",
     "admin.proto",

@@ -154,6 +154,29 @@ pub struct SchemaChange {
     pub status: SchemaChangeStatus,
 }
 
+/// Whether a coordinator is to be in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to vote, as soon as it has caught up.
+    Voter,
+    /// It is to go; its record goes when it has.
+    Leaving,
+}
+
+/// One member of the coordinators' group, as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinator {
+    /// Never used again, also when it is gone.
+    pub id: u64,
+    /// Where it serves gRPC, as host:port.
+    pub address: String,
+    /// The data directory in which it lives and has voted; empty until it joined.
+    pub directory_id: String,
+    pub standing: Standing,
+    /// The highest format of log entries and snapshots that it understands; 0 until it said so.
+    pub formats: u32,
+}
+
 /// One entry of the audit: what was decided, about whom, on what evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {

@@ -67,8 +67,10 @@ const LAYERS: &[Layers] = &[
             &["peer", "apply"],
             &["codec"],
             &["state"],
+            &["requests"],
             &["refusal"],
             &["command"],
+            &["records"],
         ],
     },
     Layers {

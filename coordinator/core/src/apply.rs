@@ -45,21 +45,16 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Result<Revisio
 
 /// What the request returned when it was applied, if that is still known.
 pub fn remembered(state: &State, request_id: &str) -> Option<Result<Revision, Refusal>> {
-    // Newest first: what is proposed twice is proposed twice within seconds.
-    let mut requests = state.requests.iter().rev();
-    requests
-        .find(|(id, _)| id == request_id)
-        .map(|(_, outcome)| outcome.clone())
+    state.requests.get(request_id).cloned()
 }
 
 fn remember(state: &mut State, request_id: &str, outcome: Result<Revision, Refusal>) {
     if request_id.is_empty() || request_id.len() > REQUEST_ID_LENGTH_MAX {
         return;
     }
-    while state.requests.len() >= REQUESTS_MAX {
-        state.requests.pop_front();
-    }
-    state.requests.push_back((request_id.to_owned(), outcome));
+    state
+        .requests
+        .push(request_id.to_owned(), outcome, REQUESTS_MAX);
 }
 
 fn check(state: &State, command: &Command) -> Result<(), Refusal> {
@@ -119,12 +114,7 @@ fn change(state: &mut State, revision: Revision, command: &Command) -> Revision 
             set.revision = revision;
         }
         match &change.value {
-            Some(value) => {
-                if let RecordValue::SchemaChange(schema_change) = value {
-                    state.next_schema_change = state.next_schema_change.max(schema_change.id + 1);
-                }
-                state.put(revision, value.clone());
-            }
+            Some(value) => state.put(revision, value.clone()),
             None => state.remove(&change.key),
         }
     }

@@ -2,16 +2,13 @@
 //! before; a newer one is refused by name, never guessed at.
 
 use prost::Message;
-use vt_proto::{
-    convert::{ConvertError, parse},
-    epoch::Revision,
-    wire,
-};
+use vt_proto::{convert::ConvertError, epoch::Revision, wire};
 
 use crate::{
     command::{Change, Command, RecordKey, RecordValue},
     refusal::Refusal,
-    state::{State, Versioned},
+    requests::Outcome,
+    state::{REQUESTS_MAX, State, Versioned},
 };
 
 /// The format of log entries that this member writes.
@@ -48,9 +45,9 @@ pub enum CodecError {
 /// The bytes of a log entry.
 pub fn encode_command(command: &Command) -> Vec<u8> {
     let changes = command.changes.iter().map(|change| wire::RecordChange {
-        key: Some(key_to_wire(&change.key)),
+        key: Some(change.key.to_wire()),
         expected_revision: change.expected.0,
-        value: change.value.clone().map(value_to_wire),
+        value: change.value.clone().map(RecordValue::into_wire),
     });
     let events = command.events.iter().cloned();
     let message = wire::Command {
@@ -92,7 +89,8 @@ pub fn encode_state(state: &State) -> Vec<u8> {
         applied_index: state.applied,
         next_schema_change: state.next_schema_change,
         next_event: state.next_event,
-        records: records_to_wire(state),
+        records: state.records().map(record_to_wire).collect(),
+        next_coordinator: state.next_coordinator,
         events: events
             .map(|(sequence, event)| wire::StoredEvent {
                 sequence,
@@ -144,126 +142,20 @@ fn check_version(what: &'static str, found: u32, understood: u32) -> Result<(), 
     Ok(())
 }
 
-fn key_to_wire(key: &RecordKey) -> wire::RecordKey {
-    use wire::record_key::Key;
-    let key = match key {
-        RecordKey::Cell(name) => Key::Cell(name.to_string()),
-        RecordKey::Keyspace(name) => Key::Keyspace(name.to_string()),
-        RecordKey::Shard(keyspace, range) => Key::Shard(wire::ShardKey {
-            keyspace: keyspace.to_string(),
-            range: range.to_string(),
-        }),
-        RecordKey::ReplicaSet(name) => Key::ReplicaSet(name.to_string()),
-        RecordKey::Tablet(alias) => Key::Tablet(alias.to_string()),
-        RecordKey::VschemaTable(keyspace, table) => Key::VschemaTable(wire::TableKey {
-            keyspace: keyspace.to_string(),
-            table: table.clone(),
-        }),
-        RecordKey::SchemaChange(id) => Key::SchemaChange(*id),
-    };
-    wire::RecordKey { key: Some(key) }
-}
-
-fn key_from_wire(key: Option<wire::RecordKey>) -> Result<RecordKey, ConvertError> {
-    use wire::record_key::Key;
-    let key = key.and_then(|key| key.key);
-    Ok(match key.ok_or_else(|| ConvertError::missing("key"))? {
-        Key::Cell(name) => RecordKey::Cell(parse("key.cell", &name)?),
-        Key::Keyspace(name) => RecordKey::Keyspace(parse("key.keyspace", &name)?),
-        Key::Shard(wire::ShardKey { keyspace, range }) => RecordKey::Shard(
-            parse("key.shard.keyspace", &keyspace)?,
-            parse("key.shard.range", &range)?,
-        ),
-        Key::ReplicaSet(name) => RecordKey::ReplicaSet(parse("key.replica_set", &name)?),
-        Key::Tablet(alias) => RecordKey::Tablet(parse("key.tablet", &alias)?),
-        Key::VschemaTable(wire::TableKey { keyspace, table }) => {
-            RecordKey::VschemaTable(parse("key.vschema_table.keyspace", &keyspace)?, table)
-        }
-        Key::SchemaChange(id) => RecordKey::SchemaChange(id),
-    })
-}
-
-fn value_to_wire(value: RecordValue) -> wire::RecordValue {
-    use wire::record_value::Value;
-    let value = match value {
-        RecordValue::Cell(cell) => Value::Cell(cell.into()),
-        RecordValue::Keyspace(keyspace) => Value::Keyspace(keyspace.into()),
-        RecordValue::Shard(shard) => Value::Shard(shard.into()),
-        RecordValue::ReplicaSet(set) => Value::ReplicaSet(set.into()),
-        RecordValue::Tablet(tablet) => Value::Tablet(tablet.into()),
-        RecordValue::VschemaTable(table) => Value::VschemaTable(table.into()),
-        RecordValue::SchemaChange(change) => Value::SchemaChange(change.into()),
-    };
-    wire::RecordValue { value: Some(value) }
-}
-
-fn value_from_wire(value: wire::RecordValue) -> Result<RecordValue, ConvertError> {
-    use wire::record_value::Value;
-    let value = value.value.ok_or_else(|| ConvertError::missing("value"))?;
-    let value = match value {
-        Value::Cell(cell) => cell.try_into().map(RecordValue::Cell),
-        Value::Keyspace(keyspace) => keyspace.try_into().map(RecordValue::Keyspace),
-        Value::Shard(shard) => shard.try_into().map(RecordValue::Shard),
-        Value::ReplicaSet(set) => set.try_into().map(RecordValue::ReplicaSet),
-        Value::Tablet(tablet) => tablet.try_into().map(RecordValue::Tablet),
-        Value::VschemaTable(table) => table.try_into().map(RecordValue::VschemaTable),
-        Value::SchemaChange(change) => change.try_into().map(RecordValue::SchemaChange),
-    };
-    value.map_err(|error| error.within("value"))
-}
-
 fn change_from_wire(change: wire::RecordChange) -> Result<Change, ConvertError> {
     Ok(Change {
-        key: key_from_wire(change.key)?,
+        key: RecordKey::from_wire(change.key)?,
         expected: Revision(change.expected_revision),
-        value: change.value.map(value_from_wire).transpose()?,
+        value: change.value.map(RecordValue::from_wire).transpose()?,
     })
 }
 
-fn records_to_wire(state: &State) -> Vec<wire::StoredRecord> {
-    fn store<T: Clone>(
-        records: &mut Vec<wire::StoredRecord>,
-        stored: impl Iterator<Item = Versioned<T>>,
-        wrap: impl Fn(T) -> RecordValue,
-    ) {
-        records.extend(stored.map(|Versioned { revision, value }| {
-            let value = wrap(value);
-            wire::StoredRecord {
-                key: Some(key_to_wire(&value.key())),
-                revision: revision.0,
-                value: Some(value_to_wire(value)),
-            }
-        }));
+fn record_to_wire(record: Versioned<RecordValue>) -> wire::StoredRecord {
+    wire::StoredRecord {
+        key: Some(record.value.key().to_wire()),
+        revision: record.revision.0,
+        value: Some(record.value.into_wire()),
     }
-    let mut all = Vec::new();
-    store(&mut all, state.cells.values().cloned(), RecordValue::Cell);
-    store(
-        &mut all,
-        state.keyspaces.values().cloned(),
-        RecordValue::Keyspace,
-    );
-    store(&mut all, state.shards.values().cloned(), RecordValue::Shard);
-    store(
-        &mut all,
-        state.replica_sets.values().cloned(),
-        RecordValue::ReplicaSet,
-    );
-    store(
-        &mut all,
-        state.tablets.values().cloned(),
-        RecordValue::Tablet,
-    );
-    store(
-        &mut all,
-        state.vschema_tables.values().cloned(),
-        RecordValue::VschemaTable,
-    );
-    store(
-        &mut all,
-        state.schema_changes.values().cloned(),
-        RecordValue::SchemaChange,
-    );
-    all
 }
 
 fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {
@@ -272,15 +164,17 @@ fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {
         applied: message.applied_index,
         next_schema_change: message.next_schema_change,
         next_event: message.next_event,
+        // Stored states from before there were coordinators' records do not have it.
+        next_coordinator: message.next_coordinator.max(1),
         ..State::default()
     };
     for (position, record) in message.records.into_iter().enumerate() {
         let within = |error: ConvertError| error.within(&format!("records[{position}]"));
-        let key = key_from_wire(record.key).map_err(within)?;
+        let key = RecordKey::from_wire(record.key).map_err(within)?;
         let value = record
             .value
             .ok_or_else(|| within(ConvertError::missing("value")))?;
-        let value = value_from_wire(value).map_err(within)?;
+        let value = RecordValue::from_wire(value).map_err(within)?;
         if value.key() != key {
             return Err(within(ConvertError::new("key", "it names another record")));
         }
@@ -293,17 +187,18 @@ fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {
         state.events.push_back((stored.sequence, event.into()));
     }
     for (position, request) in message.requests.into_iter().enumerate() {
-        let request = request_from_wire(request)
-            .map_err(|error| error.within(&format!("requests[{position}]")))?;
-        state.requests.push_back(request);
+        let within = |error: ConvertError| error.within(&format!("requests[{position}]"));
+        let (id, outcome) = request_from_wire(request).map_err(within)?;
+        if !state.requests.push(id, outcome, REQUESTS_MAX) {
+            return Err(within(ConvertError::new("request_id", "it is there twice")));
+        }
     }
     Ok(state)
 }
 
-fn request_to_wire(request: &(String, Result<Revision, Refusal>)) -> wire::StoredRequest {
-    let (request_id, outcome) = request;
+fn request_to_wire((request_id, outcome): (&str, &Outcome)) -> wire::StoredRequest {
     let mut stored = wire::StoredRequest {
-        request_id: request_id.clone(),
+        request_id: request_id.to_owned(),
         ..wire::StoredRequest::default()
     };
     match outcome {
@@ -314,7 +209,7 @@ fn request_to_wire(request: &(String, Result<Revision, Refusal>)) -> wire::Store
             found,
         }) => {
             stored.conflict = Some(wire::StoredConflict {
-                key: Some(key_to_wire(key)),
+                key: Some(key.to_wire()),
                 expected_revision: expected.0,
                 found_revision: found.0,
             });
@@ -324,12 +219,10 @@ fn request_to_wire(request: &(String, Result<Revision, Refusal>)) -> wire::Store
     stored
 }
 
-fn request_from_wire(
-    stored: wire::StoredRequest,
-) -> Result<(String, Result<Revision, Refusal>), ConvertError> {
+fn request_from_wire(stored: wire::StoredRequest) -> Result<(String, Outcome), ConvertError> {
     let outcome = if let Some(conflict) = stored.conflict {
         Err(Refusal::Conflict {
-            key: key_from_wire(conflict.key).map_err(|error| error.within("conflict"))?,
+            key: RecordKey::from_wire(conflict.key).map_err(|error| error.within("conflict"))?,
             expected: Revision(conflict.expected_revision),
             found: Revision(conflict.found_revision),
         })

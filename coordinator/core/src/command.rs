@@ -1,70 +1,8 @@
 //! Entries of the replicated log: compare-and-set changes of records, all or none, with the audit that explains them.
 
-use std::fmt;
+use vt_proto::{epoch::Revision, topology::AuditEvent};
 
-use vt_proto::{
-    epoch::Revision,
-    ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
-    keyrange::KeyRange,
-    topology::{AuditEvent, Cell, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable},
-};
-
-/// Names one record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RecordKey {
-    Cell(CellName),
-    Keyspace(KeyspaceName),
-    Shard(KeyspaceName, KeyRange),
-    ReplicaSet(ReplicaSetName),
-    Tablet(TabletAlias),
-    VschemaTable(KeyspaceName, String),
-    SchemaChange(u64),
-}
-
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecordKey::Cell(name) => write!(f, "cell/{name}"),
-            RecordKey::Keyspace(name) => write!(f, "keyspace/{name}"),
-            RecordKey::Shard(keyspace, range) => write!(f, "shard/{keyspace}/{range}"),
-            RecordKey::ReplicaSet(name) => write!(f, "replica-set/{name}"),
-            RecordKey::Tablet(alias) => write!(f, "tablet/{alias}"),
-            RecordKey::VschemaTable(keyspace, table) => write!(f, "vschema/{keyspace}/{table}"),
-            RecordKey::SchemaChange(id) => write!(f, "schema-change/{id}"),
-        }
-    }
-}
-
-/// The content of one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordValue {
-    Cell(Cell),
-    Keyspace(Keyspace),
-    Shard(Shard),
-    ReplicaSet(ReplicaSet),
-    Tablet(Tablet),
-    VschemaTable(VschemaTable),
-    SchemaChange(SchemaChange),
-}
-
-impl RecordValue {
-    /// The key under which it is kept.
-    pub fn key(&self) -> RecordKey {
-        match self {
-            RecordValue::Cell(cell) => RecordKey::Cell(cell.name.clone()),
-            RecordValue::Keyspace(keyspace) => RecordKey::Keyspace(keyspace.name.clone()),
-            RecordValue::Shard(shard) => {
-                RecordKey::Shard(shard.keyspace.clone(), shard.range.clone())
-            }
-            RecordValue::ReplicaSet(set) => RecordKey::ReplicaSet(set.name.clone()),
-            RecordValue::Tablet(tablet) => RecordKey::Tablet(tablet.alias.clone()),
-            RecordValue::VschemaTable(table) => {
-                RecordKey::VschemaTable(table.keyspace.clone(), table.table.clone())
-            }
-            RecordValue::SchemaChange(change) => RecordKey::SchemaChange(change.id),
-        }
-    }
-}
+pub use crate::records::{RecordKey, RecordValue};
 
 /// One compare-and-set. `expected` is the record's revision, zero if it must not exist; no value deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

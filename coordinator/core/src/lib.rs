@@ -2,7 +2,7 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members -> apply -> state, command -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members -> apply -> state -> requests, refusal, command -> records -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,9 @@ pub mod intent;
 pub mod invariants;
 pub mod members;
 pub mod peer;
+pub mod records;
 pub mod refusal;
+pub mod requests;
 pub mod routing;
 pub mod state;
 
@@ -301,10 +303,7 @@ impl Core {
                     let shard = self.state.shards.get(&(keyspace.clone(), range.clone()));
                     sets.extend(shard.map(|shard| shard.value.replica_set.clone()));
                 }
-                RecordKey::Keyspace(_)
-                | RecordKey::Cell(_)
-                | RecordKey::VschemaTable(..)
-                | RecordKey::SchemaChange(_) => {}
+                _ => {}
             }
         }
         sets

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vt_proto::{
     epoch::Revision,
-    ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
-    keyrange::KeyRange,
-    topology::{AuditEvent, Cell, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable},
+    ids::{KeyspaceName, ReplicaSetName},
+    topology::{
+        AuditEvent, Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet,
+        VschemaTable,
+    },
 };
 
 use crate::{
-    command::{RecordKey, RecordValue},
-    refusal::Refusal,
+    records::{Record, RecordKey, RecordValue, kinds},
+    requests::Requests,
 };
 
 /// Audit events that are kept; older ones are dropped.
@@ -26,140 +28,107 @@ pub struct Versioned<T> {
     pub value: T,
 }
 
-/// Everything that the coordinators replicate, at one log index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    pub cluster_id: String,
-    /// The log index that was applied last.
-    pub applied: u64,
-    pub next_schema_change: u64,
-    /// The sequence number of the next audit event; grows for ever.
-    pub next_event: u64,
-    pub cells: BTreeMap<CellName, Versioned<Cell>>,
-    pub keyspaces: BTreeMap<KeyspaceName, Versioned<Keyspace>>,
-    pub shards: BTreeMap<(KeyspaceName, KeyRange), Versioned<Shard>>,
-    pub replica_sets: BTreeMap<ReplicaSetName, Versioned<ReplicaSet>>,
-    pub tablets: BTreeMap<TabletAlias, Versioned<Tablet>>,
-    pub vschema_tables: BTreeMap<(KeyspaceName, String), Versioned<VschemaTable>>,
-    pub schema_changes: BTreeMap<u64, Versioned<SchemaChange>>,
-    /// Oldest first, with their sequence numbers; at most [`EVENTS_MAX`].
-    pub events: VecDeque<(u64, AuditEvent)>,
-    /// Outcome by request id, in order of application; at most [`REQUESTS_MAX`].
-    pub requests: VecDeque<(String, Result<Revision, Refusal>)>,
+macro_rules! define_state {
+    ($($kind:ident($($part:ident: $type:ty),+), $table:ident, $word:literal $(, $counter:ident)?;)+) => {
+        /// Everything that the coordinators replicate, at one log index. A table for every kind of record, and the next id of
+        /// every kind whose ids are handed out: they grow for ever.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct State {
+            pub cluster_id: String,
+            /// The log index that was applied last.
+            pub applied: u64,
+            /// The sequence number of the next audit event; grows for ever.
+            pub next_event: u64,
+            $($(pub $counter: u64,)?)+
+            $(pub $table: BTreeMap<<$kind as Record>::Key, Versioned<$kind>>,)+
+            /// Oldest first, with their sequence numbers; at most [`EVENTS_MAX`].
+            pub events: VecDeque<(u64, AuditEvent)>,
+            /// At most [`REQUESTS_MAX`].
+            pub requests: Requests,
+        }
+
+        impl State {
+            /// The state before the first command. Sequence numbers and ids start at 1, so that 0 can mean "from the start".
+            pub fn new(cluster_id: String) -> Self {
+                Self {
+                    cluster_id,
+                    next_event: 1,
+                    $($($counter: 1,)?)+
+                    ..Self::default()
+                }
+            }
+
+            /// The revision of a record; zero if it does not exist.
+            pub fn revision_of(&self, key: &RecordKey) -> Revision {
+                match key {
+                    $(RecordKey::$kind($($part),+) => {
+                        let record = self.$table.get(&($($part.clone()),+));
+                        record.map_or(Revision::ZERO, |record| record.revision)
+                    })+
+                }
+            }
+
+            /// A copy of a record.
+            pub fn value_of(&self, key: &RecordKey) -> Option<RecordValue> {
+                match key {
+                    $(RecordKey::$kind($($part),+) => {
+                        let record = self.$table.get(&($($part.clone()),+))?;
+                        Some(RecordValue::$kind(record.value.clone()))
+                    })+
+                }
+            }
+
+            /// Copies of all records, in order of their keys.
+            pub fn records(&self) -> impl Iterator<Item = Versioned<RecordValue>> + '_ {
+                std::iter::empty()$(.chain(self.$table.values().map(|record| Versioned {
+                    revision: record.revision,
+                    value: RecordValue::$kind(record.value.clone()),
+                })))+
+            }
+
+            /// For each record that names others which cannot go before it: its key and theirs, in order of their keys.
+            pub(crate) fn each_hold(&self, mut visit: impl FnMut(RecordKey, Vec<RecordKey>)) {
+                $(for record in self.$table.values() {
+                    let holds = record.value.holds();
+                    if !holds.is_empty() {
+                        visit(RecordKey::$kind($(record.value.$part.clone()),+), holds);
+                    }
+                })+
+            }
+
+            /// The id of a record and the next id to be handed out, for kinds that are numbered.
+            pub(crate) fn numbering(&self, key: &RecordKey) -> Option<(u64, u64)> {
+                match key {
+                    $($(RecordKey::$kind(id) => Some((*id, self.$counter)),)?)+
+                    _ => None,
+                }
+            }
+
+            /// Creates or replaces a record. Nothing is checked here: see [`crate::apply`].
+            pub(crate) fn put(&mut self, revision: Revision, value: RecordValue) {
+                match value {
+                    $(RecordValue::$kind(value) => {
+                        $(self.$counter = self.$counter.max(value.id.saturating_add(1));)?
+                        let key = ($(value.$part.clone()),+);
+                        self.$table.insert(key, Versioned { revision, value });
+                    })+
+                }
+            }
+
+            /// Deletes a record if it is there. Nothing is checked here: see [`crate::apply`].
+            pub(crate) fn remove(&mut self, key: &RecordKey) {
+                match key {
+                    $(RecordKey::$kind($($part),+) => {
+                        drop(self.$table.remove(&($($part.clone()),+)));
+                    })+
+                }
+            }
+        }
+    };
 }
+kinds!(define_state);
 
 impl State {
-    /// The state before the first command. Sequence numbers and ids start at 1, so that 0 can mean "from the start".
-    pub fn new(cluster_id: String) -> Self {
-        Self {
-            cluster_id,
-            next_schema_change: 1,
-            next_event: 1,
-            ..Self::default()
-        }
-    }
-
-    /// The revision of a record; zero if it does not exist.
-    pub fn revision_of(&self, key: &RecordKey) -> Revision {
-        fn of<T>(record: Option<&Versioned<T>>) -> Revision {
-            record.map_or(Revision::ZERO, |record| record.revision)
-        }
-        match key {
-            RecordKey::Cell(name) => of(self.cells.get(name)),
-            RecordKey::Keyspace(name) => of(self.keyspaces.get(name)),
-            RecordKey::Shard(keyspace, range) => {
-                of(self.shards.get(&(keyspace.clone(), range.clone())))
-            }
-            RecordKey::ReplicaSet(name) => of(self.replica_sets.get(name)),
-            RecordKey::Tablet(alias) => of(self.tablets.get(alias)),
-            RecordKey::VschemaTable(keyspace, table) => {
-                of(self.vschema_tables.get(&(keyspace.clone(), table.clone())))
-            }
-            RecordKey::SchemaChange(id) => of(self.schema_changes.get(id)),
-        }
-    }
-
-    /// A copy of a record.
-    pub fn value_of(&self, key: &RecordKey) -> Option<RecordValue> {
-        fn of<T: Clone>(
-            record: Option<&Versioned<T>>,
-            wrap: fn(T) -> RecordValue,
-        ) -> Option<RecordValue> {
-            record.map(|record| wrap(record.value.clone()))
-        }
-        match key {
-            RecordKey::Cell(name) => of(self.cells.get(name), RecordValue::Cell),
-            RecordKey::Keyspace(name) => of(self.keyspaces.get(name), RecordValue::Keyspace),
-            RecordKey::Shard(keyspace, range) => {
-                let key = (keyspace.clone(), range.clone());
-                of(self.shards.get(&key), RecordValue::Shard)
-            }
-            RecordKey::ReplicaSet(name) => of(self.replica_sets.get(name), RecordValue::ReplicaSet),
-            RecordKey::Tablet(alias) => of(self.tablets.get(alias), RecordValue::Tablet),
-            RecordKey::VschemaTable(keyspace, table) => {
-                let key = (keyspace.clone(), table.clone());
-                of(self.vschema_tables.get(&key), RecordValue::VschemaTable)
-            }
-            RecordKey::SchemaChange(id) => {
-                of(self.schema_changes.get(id), RecordValue::SchemaChange)
-            }
-        }
-    }
-
-    /// Creates or replaces a record. Nothing is checked here: see [`crate::apply`].
-    pub(crate) fn put(&mut self, revision: Revision, value: RecordValue) {
-        match value {
-            RecordValue::Cell(value) => {
-                let key = value.name.clone();
-                self.cells.insert(key, Versioned { revision, value });
-            }
-            RecordValue::Keyspace(value) => {
-                let key = value.name.clone();
-                self.keyspaces.insert(key, Versioned { revision, value });
-            }
-            RecordValue::Shard(value) => {
-                let key = (value.keyspace.clone(), value.range.clone());
-                self.shards.insert(key, Versioned { revision, value });
-            }
-            RecordValue::ReplicaSet(value) => {
-                let key = value.name.clone();
-                self.replica_sets.insert(key, Versioned { revision, value });
-            }
-            RecordValue::Tablet(value) => {
-                let key = value.alias.clone();
-                self.tablets.insert(key, Versioned { revision, value });
-            }
-            RecordValue::VschemaTable(value) => {
-                let key = (value.keyspace.clone(), value.table.clone());
-                self.vschema_tables
-                    .insert(key, Versioned { revision, value });
-            }
-            RecordValue::SchemaChange(value) => {
-                let key = value.id;
-                self.schema_changes
-                    .insert(key, Versioned { revision, value });
-            }
-        }
-    }
-
-    /// Deletes a record if it is there. Nothing is checked here: see [`crate::apply`].
-    pub(crate) fn remove(&mut self, key: &RecordKey) {
-        match key {
-            RecordKey::Cell(name) => drop(self.cells.remove(name)),
-            RecordKey::Keyspace(name) => drop(self.keyspaces.remove(name)),
-            RecordKey::Shard(keyspace, range) => {
-                drop(self.shards.remove(&(keyspace.clone(), range.clone())));
-            }
-            RecordKey::ReplicaSet(name) => drop(self.replica_sets.remove(name)),
-            RecordKey::Tablet(alias) => drop(self.tablets.remove(alias)),
-            RecordKey::VschemaTable(keyspace, table) => {
-                let key = (keyspace.clone(), table.clone());
-                drop(self.vschema_tables.remove(&key));
-            }
-            RecordKey::SchemaChange(id) => drop(self.schema_changes.remove(id)),
-        }
-    }
-
     /// The tablets of a replica set, in order of their aliases.
     pub fn tablets_of<'a>(
         &'a self,

@@ -4,8 +4,9 @@ use super::{ConvertError, list, parse, parse_unless_empty, required};
 use crate::{
     epoch::{Epoch, Incarnation},
     topology::{
-        AuditEvent, Cell, Durability, Endpoint, FinishedEpoch, HISTORY_EPOCHS_MAX, Keyspace, Phase,
-        ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Tablet, TabletKind, VschemaTable,
+        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, HISTORY_EPOCHS_MAX,
+        Keyspace, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet,
+        TabletKind, VschemaTable,
     },
     wire,
 };
@@ -333,6 +334,43 @@ impl TryFrom<wire::SchemaChange> for SchemaChange {
             keyspace: parse("keyspace", &change.keyspace)?,
             statements: change.statements,
             status,
+        })
+    }
+}
+
+impl From<Coordinator> for wire::Coordinator {
+    fn from(coordinator: Coordinator) -> Self {
+        let standing = match coordinator.standing {
+            Standing::Voter => wire::Standing::Voter,
+            Standing::Leaving => wire::Standing::Leaving,
+        };
+        Self {
+            id: coordinator.id,
+            address: coordinator.address,
+            directory_id: coordinator.directory_id,
+            standing: standing.into(),
+            formats: coordinator.formats,
+        }
+    }
+}
+
+impl TryFrom<wire::Coordinator> for Coordinator {
+    type Error = ConvertError;
+
+    fn try_from(coordinator: wire::Coordinator) -> Result<Self, ConvertError> {
+        let standing = match coordinator.standing() {
+            wire::Standing::Voter => Standing::Voter,
+            wire::Standing::Leaving => Standing::Leaving,
+            wire::Standing::Unspecified => {
+                return Err(ConvertError::new("standing", "it is missing or not known"));
+            }
+        };
+        Ok(Self {
+            id: coordinator.id,
+            address: coordinator.address,
+            directory_id: coordinator.directory_id,
+            standing,
+            formats: coordinator.formats,
         })
     }
 }

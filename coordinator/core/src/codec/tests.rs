@@ -7,8 +7,9 @@ use vt_proto::{
     ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{
-        AuditEvent, Cell, Durability, Endpoint, FinishedEpoch, Keyspace, Phase, ReplicaSet,
-        SchemaChange, SchemaChangeStatus, Shard, Tablet, TabletKind, VschemaTable,
+        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, Keyspace, Phase,
+        ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet, TabletKind,
+        VschemaTable,
     },
 };
 
@@ -116,6 +117,20 @@ fn schema_change() -> impl Strategy<Value = SchemaChange> {
     )
 }
 
+fn coordinator() -> impl Strategy<Value = Coordinator> {
+    let standing = prop::sample::select(vec![Standing::Voter, Standing::Leaving]);
+    let texts = (".{1,10}", ".{0,10}");
+    (any::<u64>(), texts, standing, any::<u32>()).prop_map(|(id, texts, standing, formats)| {
+        Coordinator {
+            id,
+            address: texts.0,
+            directory_id: texts.1,
+            standing,
+            formats,
+        }
+    })
+}
+
 fn value() -> impl Strategy<Value = RecordValue> {
     prop_oneof![
         cell_name().prop_map(|name| RecordValue::Cell(Cell { name })),
@@ -137,6 +152,7 @@ fn value() -> impl Strategy<Value = RecordValue> {
             })
         }),
         schema_change().prop_map(RecordValue::SchemaChange),
+        coordinator().prop_map(RecordValue::Coordinator),
     ]
 }
 
@@ -182,12 +198,16 @@ fn state() -> impl Strategy<Value = State> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u64>());
     (numbers, records, events, requests).prop_map(|(numbers, records, events, requests)| {
         let mut state = State::new("test".to_owned());
-        (state.applied, state.next_schema_change, state.next_event) = numbers;
         for (revision, value) in records {
             state.put(Revision(revision), value);
         }
+        (state.applied, state.next_event) = (numbers.0, numbers.1);
+        // An id that was handed out is below the next one.
+        state.next_schema_change = state.next_schema_change.max(numbers.2);
         state.events = events.into();
-        state.requests = requests.into();
+        for (id, outcome) in requests {
+            state.requests.push(id, outcome, REQUESTS_MAX);
+        }
         state
     })
 }
