@@ -61,7 +61,7 @@ const LAYERS: &[Layers] = &[
             &["invariants"],
             &["desired", "routing"],
             &["failover"],
-            &["health", "durability", "members"],
+            &["health", "durability", "members", "window"],
             &["effect"],
             &["event"],
             &["peer", "apply"],

@@ -38,6 +38,7 @@ impl Node {
         if self.applied - self.snapshot_index >= SNAPSHOT_EVERY_ENTRIES {
             self.take_snapshot()?;
         }
+        self.published.changes.publish(self.core.window());
         Ok(())
     }
 
