@@ -29,7 +29,6 @@ use vt_proto::wire::RaftMessage;
 use crate::{logging, metrics::Metrics, raft::transport::Outbox, storage::Storage};
 
 mod advance;
-mod changes;
 mod clock;
 mod disk;
 mod handle;
@@ -37,7 +36,6 @@ mod leadership;
 mod published;
 mod waiting;
 
-pub use changes::Changes;
 pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, WriteError};
 
 use disk::{Disk, Written};
@@ -287,10 +285,6 @@ impl Node {
     }
 
     fn propose_for(&mut self, command: &Command, waiter: Waiter) {
-        // The caller's deadline has passed, or it went away: nobody would learn what came of it.
-        if waiter.is_closed() {
-            return;
-        }
         let outcome = if self.writes.is_full() {
             Err(WriteError::Busy)
         } else {

@@ -61,7 +61,7 @@ const LAYERS: &[Layers] = &[
             &["invariants"],
             &["desired", "routing"],
             &["failover"],
-            &["health", "durability", "members", "window"],
+            &["health", "durability", "members"],
             &["effect"],
             &["event"],
             &["peer", "apply"],

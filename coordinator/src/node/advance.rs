@@ -38,7 +38,6 @@ impl Node {
         if self.applied - self.snapshot_index >= SNAPSHOT_EVERY_ENTRIES {
             self.take_snapshot()?;
         }
-        self.published.changes.publish(self.core.window());
         Ok(())
     }
 

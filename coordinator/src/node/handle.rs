@@ -11,7 +11,7 @@ use vt_proto::{
     desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
 };
 
-use super::{changes::Changes, published::Published};
+use super::published::Published;
 
 /// Requests that wait for the node's loop; it takes them in batches, so a full queue means that it is overloaded.
 pub(super) const REQUESTS_MAX: usize = 4_096;
@@ -161,11 +161,6 @@ impl Handle {
     /// The newest desired state of an agent, None before there is one from this leader.
     pub fn desired(&self, alias: &TabletAlias) -> watch::Receiver<Option<Arc<Desired>>> {
         self.published.desired(alias)
-    }
-
-    /// What changed lately in this member's records.
-    pub fn changes(&self) -> &Changes {
-        &self.published.changes
     }
 
     /// The newest routing snapshot, None before this leader has made one.
