@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "routing.proto",
     "admin.proto",
     "raft.proto",
+    "storage.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,8 +23,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(rpc)
         .build_server(rpc)
-        // One encoding of a change is sent to every subscriber.
-        .bytes(".vitrail.v1.RecordsUpdate.changes")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
-use vt_proto::wire::{self, MemberMessage};
+use vt_proto::wire::{self, RaftMessage};
 
 use crate::{
     api,
@@ -16,7 +16,7 @@ use crate::{
     metrics::Metrics,
     node::{Handle, Node, NodeConfig},
     raft::transport::{INBOX_MAX, Outbox, RaftTransport},
-    storage::{Identity, sled::SledStorage},
+    storage::DiskStorage,
 };
 
 /// How a connection whose other end vanished is noticed.
@@ -32,7 +32,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     config: Config,
     node: Node,
-    inbox: mpsc::Sender<MemberMessage>,
+    inbox: mpsc::Sender<RaftMessage>,
     listener: TcpListener,
     http_listener: TcpListener,
 }
@@ -44,24 +44,25 @@ impl App {
         let http_listener = bind(config.http_listen, "http_listen").await?;
         let metrics = Arc::new(Metrics::default());
         let cluster_id = config.cluster_id();
-        let identity = Identity {
-            cluster_id: cluster_id.clone(),
-            member_id: config.member_id,
-            members: config.member_list(),
-        };
         let node_config = NodeConfig {
             cluster_id: cluster_id.clone(),
             member_id: config.member_id,
-            directory_id: String::new(),
             members: config.members.clone(),
             seed: rand::random(),
         };
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let outbox = Outbox::new(metrics.clone());
+        let outbox = Outbox::start(
+            config.member_id,
+            &config.members,
+            &cluster_id,
+            metrics.clone(),
+        );
         let data_dir = config.data_dir.clone();
         let node_metrics = metrics.clone();
         let load = move || {
-            let storage = Box::new(SledStorage::open(&data_dir, &identity)?);
+            let mut storage = DiskStorage::open(&data_dir, node_config.member_id)?;
+            storage.bind(&node_config.cluster_id)?;
+            let storage = Box::new(storage);
             Node::load(node_config, storage, outbox, messages, node_metrics)
         };
         let (node, handle) = spawn_blocking(load).await??;

@@ -56,13 +56,12 @@ const LAYERS: &[Layers] = &[
     Layers {
         source: "coordinator/core/src",
         groups: &[
-            &["member"],
             &["lib"],
             &["intent"],
             &["invariants"],
             &["desired", "routing"],
             &["failover"],
-            &["health", "durability", "members", "window"],
+            &["health", "durability", "members"],
             &["effect"],
             &["event"],
             &["peer", "apply"],

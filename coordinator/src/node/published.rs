@@ -8,15 +8,12 @@ use std::{
 use tokio::sync::watch;
 use vt_proto::{desired::Desired, ids::TabletAlias, routing::RoutingSnapshot};
 
-use super::changes::Changes;
-
 type DesiredSender = watch::Sender<Option<Arc<Desired>>>;
 
 /// One value per subject; subscribers see the newest and may miss those between.
 pub(super) struct Published {
     desired: Mutex<BTreeMap<TabletAlias, DesiredSender>>,
     routing: watch::Sender<Option<Arc<RoutingSnapshot>>>,
-    pub(super) changes: Changes,
 }
 
 impl Default for Published {
@@ -24,7 +21,6 @@ impl Default for Published {
         Self {
             desired: Mutex::default(),
             routing: watch::Sender::new(None),
-            changes: Changes::default(),
         }
     }
 }

@@ -5,7 +5,11 @@ use std::{fs, path::Path};
 use vt_coordinator_core::peer::{Batch, LogStart, Stored};
 use vt_proto::wire::{RaftEntry, RaftHardState, RaftSnapshot};
 
-use super::{Identity, Storage, StorageError, memory::MemoryStorage, sled::SledStorage};
+use super::{
+    DiskStorage, Storage, StorageError,
+    memory::MemoryStorage,
+    sled::{Contained, Label, Tree},
+};
 
 fn entry(index: u64, term: u64, bytes: usize) -> RaftEntry {
     RaftEntry {
@@ -106,16 +110,8 @@ fn conforms_in_one_life(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(open().load().unwrap(), expected);
 }
 
-fn identity() -> Identity {
-    Identity {
-        cluster_id: "demo-1".to_owned(),
-        member_id: 1,
-        members: "1=a:1,2=b:1,3=c:1".to_owned(),
-    }
-}
-
-fn open(path: &Path) -> SledStorage {
-    SledStorage::open(path, &identity()).unwrap()
+fn open(path: &Path) -> DiskStorage {
+    DiskStorage::open(path, 1).unwrap()
 }
 
 #[test]
@@ -127,7 +123,7 @@ fn memory_conforms() {
 }
 
 #[test]
-fn sled_conforms() {
+fn disk_conforms() {
     let directory = tempfile::tempdir().unwrap();
     conforms(|| Box::new(open(directory.path())));
     let directory = tempfile::tempdir().unwrap();
@@ -135,68 +131,73 @@ fn sled_conforms() {
 }
 
 #[test]
-fn dropped_entries_are_deleted_bit_by_bit() {
+fn the_directory_of_another_member_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut storage = open(directory.path());
-    let mut expected = storage.load().unwrap();
-    let drop_most = Batch {
-        snapshot: Some(snapshot(3_000, 10)),
-        start: start(3_000),
-        ..Batch::default()
-    };
-    let mut life = vec![entries(1..=3_001, 1), drop_most];
-    life.extend((3_002..3_010).map(|index| entries(index..=index, 1)));
-    for batch in &life {
-        storage.persist(batch).unwrap();
-        expected.apply(batch);
-    }
-    assert_eq!(storage.load().unwrap(), expected);
-    assert!(storage.pieces_stored() < 30, "{}", storage.pieces_stored());
+    let fresh = storage.identity().clone();
+    assert_eq!((fresh.member_id, fresh.cluster_id), (1, None));
+    storage.bind("demo-1").unwrap();
+    storage.bind("demo-1").unwrap();
+    drop(storage);
+    let outcome = DiskStorage::open(directory.path(), 2);
+    assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
+    let mut storage = open(directory.path());
+    assert_eq!(storage.identity().directory_id, fresh.directory_id);
+    assert_eq!(storage.identity().cluster_id.as_deref(), Some("demo-1"));
+    let outcome = storage.bind("demo-2");
+    assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
 }
 
 #[test]
-fn the_directory_of_another_member_is_refused() {
+fn a_directory_of_format_1_is_converted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = Stored::default();
+    life().iter().for_each(|batch| expected.apply(batch));
+    let old = expected.clone();
+    let sled = Contained::open(&directory.path().join("raft")).unwrap();
+    let written = sled.call(move |tree| tree.write_format_1("1", "demo-1", &old));
+    written.unwrap();
+    drop(sled);
+    for _ in 0..2 {
+        let mut storage = open(directory.path());
+        assert_eq!(storage.identity().cluster_id.as_deref(), Some("demo-1"));
+        assert_eq!(storage.load().unwrap(), expected);
+        let next = entries(104..=105, 7);
+        storage.persist(&next).unwrap();
+        expected.apply(&next);
+    }
+    let outcome = DiskStorage::open(directory.path(), 2);
+    assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    let other_cluster = Identity {
-        cluster_id: "demo-2".to_owned(),
-        ..identity()
+    let sled = Contained::open(&directory.path().join("raft")).unwrap();
+    let newer = |tree: &Tree| {
+        let format = Some(9);
+        let label = tree.label()?;
+        tree.set_label(&Label { format, ..label })
     };
-    let other_member = Identity {
-        member_id: 2,
-        ..identity()
-    };
-    let other_members = Identity {
-        members: "1=a:1".to_owned(),
-        ..identity()
-    };
-    for identity in [other_cluster, other_member, other_members] {
-        let outcome = SledStorage::open(directory.path(), &identity);
-        assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
-    }
-    open(directory.path());
+    sled.call(newer).unwrap();
+    drop(sled);
+    let error = DiskStorage::open(directory.path(), 1).err().unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains("format 9") && text.contains("up to 2"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_directory_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path());
-    let second = SledStorage::open(directory.path(), &identity());
+    let second = DiskStorage::open(directory.path(), 1);
     assert!(matches!(second, Err(StorageError::Locked { .. })));
     drop(first);
     open(directory.path());
-}
-
-#[test]
-fn a_flipped_bit_is_noticed() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut storage = open(directory.path());
-    storage.persist(&entries(1..=100, 1)).unwrap();
-    storage.damage(b"entry/\0\0\0\0\0\0\0\x09\0\0\0\0");
-    let error = storage.load().unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("raft is damaged"), "{text}");
-    assert!(text.contains("move that directory aside"), "{text}");
 }
 
 #[test]
@@ -204,6 +205,6 @@ fn what_cannot_be_a_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let outcome = SledStorage::open(&file.join("below"), &identity());
+    let outcome = DiskStorage::open(&file.join("below"), 1);
     assert!(matches!(outcome, Err(StorageError::Io { .. })));
 }

@@ -3,19 +3,17 @@
 //! A piece is kept under the value's key and its own number. The first begins with the length of the whole value, so that a
 //! missing piece is noticed.
 
+use super::SledError;
+
 /// Bytes of one piece. sled keeps up to 16 values in one node and gives a node larger than half a MiB a file of its own,
 /// which it never flushes.
-pub(super) const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 const NUMBER_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 8;
 
-/// What is wrong with a stored value.
-#[derive(Debug)]
-pub(super) enum Damage {
-    Sled(sled::Error),
-    Content(String),
-}
+/// Only damage is found here; what fails in sled itself is passed on.
+type Outcome<T> = Result<T, SledError>;
 
 /// Changes that are to be applied together.
 #[derive(Default)]
@@ -26,12 +24,7 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Adds the value under the key. Pieces that are there already beyond the new ones stay: see [`Pieces::remove`].
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
-        let mut whole = (value.len() as u64).to_be_bytes().to_vec();
-        whole.extend_from_slice(value);
-        for (number, content) in (0u32..).zip(whole.chunks(PIECE_BYTES)) {
-            let key = piece_key(key, number);
-            let mut piece = checksum(&key, content).to_be_bytes().to_vec();
-            piece.extend_from_slice(content);
+        for (key, piece) in cut(key, value) {
             self.batch.insert(key, piece);
         }
     }
@@ -45,8 +38,36 @@ impl Pieces {
     }
 }
 
+/// The key and content of each piece of a value.
+fn cut(key: &[u8], value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut whole = (value.len() as u64).to_be_bytes().to_vec();
+    whole.extend_from_slice(value);
+    let mut pieces = Vec::new();
+    for (number, content) in (0u32..).zip(whole.chunks(PIECE_BYTES)) {
+        let key = piece_key(key, number);
+        let mut piece = checksum(&key, content).to_be_bytes().to_vec();
+        piece.extend_from_slice(content);
+        pieces.push((key, piece));
+    }
+    pieces
+}
+
+/// The value under the key, in several batches of about so many bytes.
+pub(super) fn in_slices(key: &[u8], value: &[u8], bytes: usize) -> Vec<sled::Batch> {
+    let mut batches = Vec::new();
+    let mut pieces = cut(key, value).into_iter().peekable();
+    while pieces.peek().is_some() {
+        let mut batch = sled::Batch::default();
+        for (key, piece) in pieces.by_ref().take(bytes.div_ceil(PIECE_BYTES)) {
+            batch.insert(key, piece);
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
 /// The value under the key.
-pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Damage> {
+pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
     let mut reader = Reader {
         pieces: tree.range(range(key)),
         key_bytes: key.len(),
@@ -71,11 +92,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn piece(&mut self) -> Result<Option<(sled::IVec, sled::IVec)>, Damage> {
-        self.pieces.next().transpose().map_err(Damage::Sled)
+    fn piece(&mut self) -> Outcome<Option<(sled::IVec, sled::IVec)>> {
+        self.pieces.next().transpose().map_err(SledError::from)
     }
 
-    fn value(&mut self) -> Result<Option<Vec<u8>>, Damage> {
+    fn value(&mut self) -> Outcome<Option<Vec<u8>>> {
         let Some((first_key, first)) = self.piece()? else {
             return Ok(None);
         };
@@ -83,7 +104,7 @@ impl Reader {
             .get(..self.key_bytes)
             .unwrap_or(&first_key)
             .to_vec();
-        let damaged = |what: &str| Damage::Content(format!("{what} of {}", printable(&name)));
+        let damaged = |what: &str| SledError::Damaged(format!("{what} of {}", printable(&name)));
         if first_key.as_ref() != piece_key(&name, 0) {
             return Err(damaged("the first piece is missing"));
         }
@@ -113,7 +134,7 @@ impl Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<Vec<u8>, Damage>;
+    type Item = Outcome<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.value().transpose()
@@ -135,7 +156,7 @@ fn checksum(key: &[u8], content: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn content<'a>(key: &[u8], piece: &'a [u8]) -> Result<&'a [u8], Damage> {
+fn content<'a>(key: &[u8], piece: &'a [u8]) -> Outcome<&'a [u8]> {
     let found = piece.get(..CHECKSUM_BYTES).and_then(|b| b.try_into().ok());
     let found = found.map(u32::from_be_bytes);
     let content = piece.get(CHECKSUM_BYTES..).unwrap_or_default();
@@ -143,7 +164,7 @@ fn content<'a>(key: &[u8], piece: &'a [u8]) -> Result<&'a [u8], Damage> {
         return Ok(content);
     }
     let what = format!("the checksum of {} is wrong", printable(key));
-    Err(Damage::Content(what))
+    Err(SledError::Damaged(what))
 }
 
 fn printable(key: &[u8]) -> String {
