@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(rpc)
         .build_server(rpc)
+        // One encoding of a change is sent to every subscriber.
+        .bytes(".vitrail.v1.RecordsUpdate.changes")
         .compile_fds(descriptors)?;
     Ok(())
 }

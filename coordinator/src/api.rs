@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use vt_proto::wire::{
     FILE_DESCRIPTOR_SET, admin_server::AdminServer, agent_uplink_server::AgentUplinkServer,
-    routing_server::RoutingServer,
+    records_server::RecordsServer, routing_server::RoutingServer,
 };
 
 use crate::node::{Handle, NodeStatus};
@@ -14,10 +14,12 @@ use crate::node::{Handle, NodeStatus};
 pub mod admin;
 pub mod agent;
 pub mod error;
+pub mod records;
 pub mod routing;
 
 mod streams;
 mod views;
+mod write;
 
 /// A schema change or vschema is far smaller; what is larger is a mistake or an attack.
 const ADMIN_BYTES_MAX: usize = 2 << 20;
@@ -29,6 +31,7 @@ const WATCH_BYTES_MAX: usize = 4 << 10;
 /// All services but the transport of raft. `stop` ends the long streams, so that the server can end.
 pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(admin::Admin::new(node.clone()));
+    let records = RecordsServer::new(records::Records::new(node.clone(), stop.clone()));
     let uplink = AgentUplinkServer::new(agent::Uplink::new(node.clone(), stop.clone()));
     let routing = RoutingServer::new(routing::Watches::new(node.clone(), stop.clone()));
     let reflection = tonic_reflection::server::Builder::configure()
@@ -39,6 +42,7 @@ pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes>
     let (_, health) = tonic_health::server::health_reporter();
     Ok(
         Routes::new(admin.max_decoding_message_size(ADMIN_BYTES_MAX))
+            .add_service(records.max_decoding_message_size(ADMIN_BYTES_MAX))
             .add_service(uplink.max_decoding_message_size(REPORT_BYTES_MAX))
             .add_service(routing.max_decoding_message_size(WATCH_BYTES_MAX))
             .add_service(reflection)

@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
-use vt_proto::wire::{self, RaftMessage};
+use vt_proto::wire::{self, MemberMessage};
 
 use crate::{
     api,
@@ -32,7 +32,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     config: Config,
     node: Node,
-    inbox: mpsc::Sender<RaftMessage>,
+    inbox: mpsc::Sender<MemberMessage>,
     listener: TcpListener,
     http_listener: TcpListener,
 }
@@ -47,16 +47,12 @@ impl App {
         let node_config = NodeConfig {
             cluster_id: cluster_id.clone(),
             member_id: config.member_id,
+            directory_id: String::new(),
             members: config.members.clone(),
             seed: rand::random(),
         };
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let outbox = Outbox::start(
-            config.member_id,
-            &config.members,
-            &cluster_id,
-            metrics.clone(),
-        );
+        let outbox = Outbox::new(metrics.clone());
         let data_dir = config.data_dir.clone();
         let node_metrics = metrics.clone();
         let load = move || {

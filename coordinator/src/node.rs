@@ -1,13 +1,8 @@
-//! The single owner loop of a coordinator: takes one event, asks the core and raft what follows, and does it.
+//! The single owner loop of a coordinator: hands everything that happens to the pure member, and does what it says.
 //!
-//! Nothing else touches the core, the raft peer or the queue to the disk. The loop never blocks: the disk has a thread of its own.
+//! Nothing else touches the member or the queue to the disk. The loop never blocks: the disk has a thread of its own.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -17,31 +12,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vt_coordinator_core::{
-    Core, TICK_MS, codec,
-    command::Command,
-    effect::Effect,
-    event::{Event, Now},
-    peer::{Peer, PeerConfig, ProposeError},
-    state::State,
+    TICK_MS, codec,
+    event::Now,
+    member::{Input, Limits, Member, MemberConfig, Output, StopReason, Token},
+    peer::Stored,
 };
-use vt_proto::wire::RaftMessage;
+use vt_proto::{topology::AuditEvent, wire::MemberMessage};
 
 use crate::{logging, metrics::Metrics, raft::transport::Outbox, storage::Storage};
 
-mod advance;
+mod changes;
 mod clock;
 mod disk;
+mod first;
 mod handle;
-mod leadership;
 mod published;
-mod waiting;
 
-pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, WriteError};
+pub use changes::Changes;
+pub use first::first_state;
+pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, TransferError, WriteError};
 
 use disk::{Disk, Written};
-use handle::{REQUESTS_MAX, Request, Waiter};
+use handle::{REQUESTS_MAX, Request, Waiting};
 use published::Published;
-use waiting::{Reads, Writes};
 
 /// Messages and requests taken in before the loop turns to what follows from them: one flush for all of them.
 const TAKEN_AT_ONCE_MAX: usize = 512;
@@ -51,54 +44,35 @@ const TAKEN_AT_ONCE_MAX: usize = 512;
 pub struct NodeConfig {
     pub cluster_id: String,
     pub member_id: u64,
-    /// Where each member serves gRPC.
+    /// Names its data directory.
+    pub directory_id: String,
+    /// Where each member serves gRPC, as far as the configuration says; the records rule as soon as there are any.
     pub members: BTreeMap<u64, String>,
-    /// Seed of the election time-outs.
+    /// Different in each life.
     pub seed: u64,
-}
-
-/// A batch on its way to the disk, with what follows when it is there.
-struct InFlight {
-    sequence: u64,
-    /// The number of the ready value that it came from; a snapshot of our own has none.
-    number: Option<u64>,
-    messages: Vec<RaftMessage>,
 }
 
 /// The state of the loop.
 pub struct Node {
-    config: NodeConfig,
-    peer: Peer,
-    core: Core,
+    member: Member,
     disk: Disk,
     disk_thread: thread::JoinHandle<()>,
-    in_flight: VecDeque<InFlight>,
-    next_sequence: u64,
     outbox: Outbox,
-    inbox: mpsc::Receiver<RaftMessage>,
+    inbox: mpsc::Receiver<MemberMessage>,
     requests: mpsc::Receiver<Request>,
-    writes: Writes,
-    reads: Reads,
+    waiting: Waiting,
     published: Arc<Published>,
     status: watch::Sender<NodeStatus>,
     metrics: Arc<Metrics>,
-    /// The term in which this member leads, if it does.
-    leads_term: Option<u64>,
-    /// The core knows that it leads.
-    core_leads: bool,
-    applied: u64,
-    snapshot_index: u64,
-    /// Decisions up to here were told by the log files of an earlier run.
-    logged_up_to: u64,
-    last_heard_ms: BTreeMap<u64, u64>,
     last_tick_ms: u64,
-    stopping_ticks: Option<u32>,
+    was_leader: bool,
+    stopped: Option<StopReason>,
 }
 
 /// What woke the loop.
 enum Wake {
     Tick,
-    Message(Box<RaftMessage>),
+    Message(Box<MemberMessage>),
     Request(Request),
     Written(Option<Written>),
     Stop,
@@ -110,25 +84,26 @@ impl Node {
         config: NodeConfig,
         mut storage: Box<dyn Storage>,
         outbox: Outbox,
-        inbox: mpsc::Receiver<RaftMessage>,
+        inbox: mpsc::Receiver<MemberMessage>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Self, Handle)> {
-        let stored = storage.load()?;
-        let snapshot_index = stored.snapshot.as_ref().map_or(0, |s| s.index);
-        let state = match &stored.snapshot {
-            Some(snapshot) => {
-                codec::decode_state(&snapshot.data).context("the stored snapshot cannot be read")?
-            }
-            None => State::new(config.cluster_id.clone()),
-        };
-        let logged_up_to = stored.last_index();
-        let peer_config = PeerConfig {
+        let mut stored = storage.load()?;
+        if stored == Stored::default() {
+            let state = codec::encode_state(&first_state(&config));
+            let voters = config.members.keys().copied().collect();
+            stored = Stored::bootstrap(voters, first::INDEX, state);
+            storage.persist(&stored.clone().into_batch())?;
+        }
+        let member_config = MemberConfig {
+            cluster_id: config.cluster_id,
             id: config.member_id,
-            voters: config.members.keys().copied().collect(),
+            directory_id: config.directory_id,
+            contacts: config.members,
             seed: config.seed,
+            limits: Limits::default(),
         };
-        let peer = Peer::new(&peer_config, stored, &logging::raft_logger())
-            .context("the stored log cannot be used")?;
+        let member = Member::new(member_config, stored, &logging::raft_logger())
+            .context("the stored topology cannot be used")?;
         let (disk, disk_thread) =
             Disk::start(storage, metrics.clone()).context("the storage thread cannot start")?;
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
@@ -139,73 +114,78 @@ impl Node {
             status: status.subscribe(),
             published: published.clone(),
         };
-        let node = Self {
-            config,
-            peer,
-            core: Core::new(state),
+        let mut node = Self {
+            member,
             disk,
             disk_thread,
-            in_flight: VecDeque::new(),
-            next_sequence: 1,
             outbox,
             inbox,
             requests,
-            writes: Writes::default(),
-            reads: Reads::default(),
+            waiting: Waiting::default(),
             published,
             status,
             metrics,
-            leads_term: None,
-            core_leads: false,
-            applied: snapshot_index,
-            snapshot_index,
-            logged_up_to,
-            last_heard_ms: BTreeMap::new(),
             last_tick_ms: clock::now().monotonic_ms,
-            stopping_ticks: None,
+            was_leader: false,
+            stopped: None,
         };
+        node.outbox.set_members(&node.member.addresses());
         Ok((node, handle))
     }
 
-    /// Runs until `stop`, handing leadership over first, or until the disk fails.
+    /// Runs until `stop`, handing leadership over first, or until the member is removed or its disk fails.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.publish_status();
-        while !self.has_stopped() {
-            match self.wake(&mut ticks, &stop).await {
-                Wake::Tick => self.tick(),
-                Wake::Message(message) => self.take_messages(*message),
-                Wake::Request(request) => self.take_requests(request),
-                Wake::Written(written) => self.written(written)?,
-                Wake::Stop => self.stop(),
+        let mut told_to_stop = false;
+        self.publish_status(clock::now());
+        let why = loop {
+            if let Some(why) = self.stopped.take() {
+                break why;
             }
-            self.advance()?;
-        }
-        self.follow_leadership();
-        self.writes.fail_all(&WriteError::Stopped);
-        self.reads.fail_all(&ReadError::Stopped);
+            let wake = self.wake(&mut ticks, &stop, told_to_stop).await;
+            let now = clock::now();
+            match wake {
+                Wake::Tick => self.tick(now),
+                Wake::Message(message) => self.take_messages(now, message),
+                Wake::Request(request) => self.take_requests(now, request),
+                Wake::Written(written) => self.written(now, written)?,
+                Wake::Stop => {
+                    info!("stopping: handing leadership over if there is anybody to take it");
+                    told_to_stop = true;
+                    self.member.take(now, Input::Stop);
+                }
+            }
+            self.advance(now)?;
+        };
         let thread = self.disk_thread;
         drop(self.disk);
         let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
         if !joined.unwrap_or(false) {
             bail!("the storage thread has failed");
         }
-        Ok(())
+        match why {
+            StopReason::Told => Ok(()),
+            StopReason::Removed { .. } => Err(why.into()),
+        }
     }
 
-    async fn wake(&mut self, ticks: &mut Interval, stop: &CancellationToken) -> Wake {
+    async fn wake(
+        &mut self,
+        ticks: &mut Interval,
+        stop: &CancellationToken,
+        told_to_stop: bool,
+    ) -> Wake {
         tokio::select! {
             _ = ticks.tick() => Wake::Tick,
             Some(message) = self.inbox.recv() => Wake::Message(Box::new(message)),
             Some(request) = self.requests.recv() => Wake::Request(request),
             written = self.disk.written.recv() => Wake::Written(written),
-            () = stop.cancelled(), if self.stopping_ticks.is_none() => Wake::Stop,
+            () = stop.cancelled(), if !told_to_stop => Wake::Stop,
         }
     }
 
-    fn tick(&mut self) {
-        let now = clock::now();
+    fn tick(&mut self, now: Now) {
         let late_ms = now
             .monotonic_ms
             .saturating_sub(self.last_tick_ms)
@@ -214,125 +194,180 @@ impl Node {
         self.metrics
             .tick_late_seconds
             .set(Duration::from_millis(late_ms).as_secs_f64());
-        self.peer.tick();
-        self.step(now, Event::Tick);
-        self.writes.drop_abandoned();
-        if let Some(ticks) = &mut self.stopping_ticks {
-            *ticks = ticks.saturating_sub(1);
-        }
-        self.publish_status();
+        self.member.take(now, Input::Tick);
+        self.publish_status(now);
     }
 
-    fn take_messages(&mut self, first: RaftMessage) {
-        let now_ms = clock::now().monotonic_ms;
-        self.take_message(first, now_ms);
+    fn take_messages(&mut self, now: Now, first: Box<MemberMessage>) {
+        self.member.take(now, Input::Message(first));
         for _ in 1..TAKEN_AT_ONCE_MAX {
             let Ok(message) = self.inbox.try_recv() else {
                 return;
             };
-            self.take_message(message, now_ms);
+            self.member.take(now, Input::Message(Box::new(message)));
         }
     }
 
-    fn take_message(&mut self, message: RaftMessage, now_ms: u64) {
-        let from = message.from;
-        match self.peer.step(message) {
-            Ok(()) => drop(self.last_heard_ms.insert(from, now_ms)),
-            Err(error) => {
-                self.metrics.raft_refused.inc();
-                warn!(from, %error, "a message of a member was refused");
-            }
-        }
-    }
-
-    fn take_requests(&mut self, first: Request) {
-        self.request(first);
+    fn take_requests(&mut self, now: Now, first: Request) {
+        self.request(now, first);
         for _ in 1..TAKEN_AT_ONCE_MAX {
             let Ok(request) = self.requests.try_recv() else {
                 return;
             };
-            self.request(request);
+            self.request(now, request);
         }
     }
 
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, now: Now, request: Request) {
         match request {
-            Request::Propose { command, waiter } => self.propose_for(&command, waiter),
-            Request::Read {
-                linearizable: false,
-                view,
+            Request::Propose {
+                command,
+                deadline_ms,
+                waiter,
             } => {
-                self.metrics.reads.inc();
-                view(Ok((&self.core, &self.current_status())));
-            }
-            Request::Read { view, .. } => {
-                if self.leads_term.is_some() {
-                    self.reads.ask(view);
-                } else {
-                    let leader = self.leader_address();
-                    view(Err(ReadError::NotLeader { leader }));
+                // The caller's deadline has passed, or it went away: nobody would learn what came of it.
+                if waiter.is_closed() {
+                    return;
                 }
+                let token = self.waiting.write(waiter);
+                let input = Input::Propose {
+                    token,
+                    command,
+                    deadline_ms,
+                };
+                self.member.take(now, input);
+            }
+            Request::Look { view } => {
+                self.metrics.reads.inc();
+                view(Ok((self.member.core(), &self.member.status(now))));
+            }
+            Request::Read { of_leader, view } => {
+                let token = self.waiting.read(view);
+                self.member.take(now, Input::Read { token, of_leader });
+            }
+            Request::Transfer { to, waiter } => {
+                let token = self.waiting.transfer(waiter);
+                self.member.take(now, Input::Transfer { token, to });
             }
             Request::Report(report) => {
                 self.metrics.reports.inc();
-                self.step(clock::now(), Event::Reported { report });
+                self.member.take(now, Input::Report(report));
             }
             Request::StreamEnded(alias) => {
                 self.published.forget(&alias);
-                self.step(clock::now(), Event::StreamEnded { alias });
+                self.member.take(now, Input::StreamEnded(alias));
             }
         }
     }
 
-    fn propose_for(&mut self, command: &Command, waiter: Waiter) {
-        let outcome = if self.writes.is_full() {
-            Err(WriteError::Busy)
-        } else {
-            self.propose(command)
+    fn written(&mut self, now: Now, written: Option<Written>) -> anyhow::Result<()> {
+        let Some(written) = written else {
+            bail!("the storage thread has ended");
         };
-        match outcome {
-            Ok(()) => self.writes.wait(command.request_id.clone(), waiter),
-            // Who asked may have gone.
-            Err(error) => drop(waiter.send(Err(error))),
-        }
-    }
-
-    fn propose(&mut self, command: &Command) -> Result<(), WriteError> {
-        let proposed = self.peer.propose(codec::encode_command(command));
-        proposed.map_err(|error| match error {
-            ProposeError::NotLeader => WriteError::NotLeader {
-                leader: self.leader_address(),
-            },
-            ProposeError::Busy => WriteError::Busy,
-            ProposeError::TooLarge => WriteError::TooLarge,
-        })?;
-        self.metrics.proposals.inc();
+        let sequence = written.context("the raft log cannot be written; nothing was promised")?;
+        self.member.take(now, Input::Written { sequence });
         Ok(())
     }
 
-    /// One event for the core, and everything that follows from it.
-    fn step(&mut self, now: Now, event: Event) {
-        for effect in self.core.step(now, event) {
-            match effect {
-                Effect::Propose(command) => {
-                    if let Err(error) = self.propose(&command) {
-                        // The core proposes again as long as it sees reason to.
-                        warn!(%error, request_id = command.request_id, "a decision was not proposed");
-                    }
+    /// Does everything that follows from what was taken in.
+    fn advance(&mut self, now: Now) -> anyhow::Result<()> {
+        let before = self.member.counts();
+        for output in self.member.advance(now)? {
+            self.carry_out(now, output)?;
+        }
+        self.published.changes.publish(self.member.core().window());
+        let after = self.member.counts();
+        let metrics = &self.metrics;
+        metrics.proposals.inc_by(after.proposals - before.proposals);
+        metrics
+            .commands_refused
+            .inc_by(after.commands_refused - before.commands_refused);
+        if after.snapshots_installed > before.snapshots_installed {
+            info!("installed a snapshot of the leader");
+        }
+        if self.member.leads() != self.was_leader {
+            self.was_leader = self.member.leads();
+            let leads = self.was_leader;
+            info!(leads, "leadership changed");
+            self.publish_status(now);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, now: Now, output: Output) -> anyhow::Result<()> {
+        match output {
+            Output::Send(message) => {
+                let to = message.to;
+                if !self.outbox.send(*message) {
+                    self.member.take(now, Input::Unreachable(to));
                 }
-                Effect::Finished {
-                    request_id,
-                    outcome,
-                } => {
-                    if let Err(refusal) = &outcome {
-                        self.metrics.commands_refused.inc();
-                        info!(request_id, %refusal, "a command had no effect");
-                    }
-                    self.writes.finish(&request_id, &outcome);
+            }
+            Output::Write { sequence, batch } => {
+                if !self.disk.write(sequence, batch) {
+                    bail!("the storage thread does not take what must be written");
                 }
-                Effect::SendDesired(desired) => self.published.send_desired(*desired),
-                Effect::PublishRouting(snapshot) => self.published.publish_routing(*snapshot),
+            }
+            Output::Done { token, outcome } => self.waiting.written(token, outcome),
+            Output::Readable { token, outcome } => self.readable(now, token, outcome),
+            Output::HandingOver { token, outcome } => self.waiting.handing_over(token, outcome),
+            Output::SendDesired(desired) => self.published.send_desired(*desired),
+            Output::PublishRouting(snapshot) => self.published.publish_routing(*snapshot),
+            Output::Withdraw => self.published.withdraw(),
+            Output::Decided { index, events } => log_events(index, &events),
+            Output::Addresses => self.outbox.set_members(&self.member.addresses()),
+            Output::Refused { from, why } => {
+                self.metrics.raft_refused.inc();
+                warn!(from, %why, "a message of a member was refused");
+            }
+            Output::Stopped(why) => {
+                info!(%why, "this member ends");
+                self.stopped = Some(why);
             }
         }
+        Ok(())
+    }
+
+    fn readable(&mut self, now: Now, token: Token, outcome: Result<(), ReadError>) {
+        let Some(view) = self.waiting.readable(token) else {
+            return;
+        };
+        match outcome {
+            Ok(()) => {
+                self.metrics.reads.inc();
+                view(Ok((self.member.core(), &self.member.status(now))));
+            }
+            Err(error) => view(Err(error)),
+        }
+    }
+
+    fn publish_status(&self, now: Now) {
+        let status = self.member.status(now);
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.leader.set(i64::from(status.is_leader));
+        metrics.term.set(number(status.term));
+        metrics.applied_index.set(number(status.applied));
+        metrics.commit_index.set(number(status.commit));
+        metrics.snapshot_index.set(number(status.snapshot_index));
+        let tablets = self.member.core().state().tablets.len() as u64;
+        metrics.tablets.set(number(tablets));
+        metrics
+            .log_entries
+            .set(number(status.commit.saturating_sub(status.log_start)));
+        self.status.send_replace(status);
+    }
+}
+
+/// Every decision with its evidence, once per member.
+fn log_events(index: u64, events: &[AuditEvent]) {
+    for event in events {
+        info!(
+            index,
+            kind = event.kind,
+            subject = event.subject,
+            evidence = ?event.evidence,
+            "{}",
+            event.message
+        );
     }
 }

@@ -24,6 +24,9 @@ use vt_proto::wire::{
     agent_uplink_client::AgentUplinkClient, routing_client::RoutingClient,
 };
 
+#[path = "api/records.rs"]
+mod records;
+
 /// Longer than anything here may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(10);

@@ -47,6 +47,33 @@ impl KeyRange {
     }
 }
 
+/// Whether the ranges, in any order, own every keyspace id exactly once; else what is wrong.
+pub fn check_cover<'a>(ranges: impl IntoIterator<Item = &'a KeyRange>) -> Result<(), String> {
+    let mut ranges: Vec<&KeyRange> = ranges.into_iter().collect();
+    ranges.sort();
+    let Some((first, rest)) = ranges.split_first() else {
+        return Err("there is no shard".to_owned());
+    };
+    if !first.from.is_empty() {
+        return Err(format!("nothing owns the ids below {}", hex(&first.from)));
+    }
+    let mut before = first;
+    for next in rest {
+        if before.to.is_empty() || next.from < before.to {
+            return Err(format!("{before} and {next} overlap"));
+        }
+        if next.from > before.to {
+            let (from, to) = (hex(&before.to), hex(&next.from));
+            return Err(format!("nothing owns the ids from {from} to {to}"));
+        }
+        before = next;
+    }
+    if !before.to.is_empty() {
+        return Err(format!("nothing owns the ids from {}", hex(&before.to)));
+    }
+    Ok(())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -125,6 +152,31 @@ mod tests {
             "112233445566778899-",
         ] {
             assert!(bad.parse::<KeyRange>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ranges_cover_everything_once_or_say_what_is_wrong() {
+        let cases = [
+            ("-", ""),
+            ("-80 80-", ""),
+            ("80- -40 40-80", ""),
+            ("", "no shard"),
+            ("-80", "from 80"),
+            ("80-", "below 80"),
+            ("-40 80-", "from 40 to 80"),
+            ("-80 40-", "-80 and 40- overlap"),
+            ("- 80-", "overlap"),
+            ("- -", "overlap"),
+        ];
+        for (texts, wrong) in cases {
+            let ranges: Vec<KeyRange> = texts
+                .split_whitespace()
+                .map(|text| text.parse().unwrap())
+                .collect();
+            let found = check_cover(&ranges).err().unwrap_or_default();
+            assert_eq!(found.is_empty(), wrong.is_empty(), "{texts}: {found}");
+            assert!(found.contains(wrong), "{texts}: {found}");
         }
     }
 }

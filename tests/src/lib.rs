@@ -2,6 +2,5 @@
 
 pub mod check;
 pub mod cluster;
-pub mod fire;
 pub mod sim;
 pub mod tidy;

@@ -11,7 +11,7 @@ mod host;
 mod injure;
 mod mysqld;
 mod network;
-pub mod random;
+mod random;
 mod replication;
 mod world;
 

@@ -56,12 +56,13 @@ const LAYERS: &[Layers] = &[
     Layers {
         source: "coordinator/core/src",
         groups: &[
+            &["member"],
             &["lib"],
             &["intent"],
             &["invariants"],
             &["desired", "routing"],
             &["failover"],
-            &["health", "durability", "members"],
+            &["health", "durability", "members", "window"],
             &["effect"],
             &["event"],
             &["peer", "apply"],

@@ -57,7 +57,8 @@ fn remember(state: &mut State, request_id: &str, outcome: Result<Revision, Refus
         .push(request_id.to_owned(), outcome, REQUESTS_MAX);
 }
 
-fn check(state: &State, command: &Command) -> Result<(), Refusal> {
+/// Why a command would have no effect, if it were applied now.
+pub fn check(state: &State, command: &Command) -> Result<(), Refusal> {
     let id_length = command.request_id.len();
     if id_length == 0 || id_length > REQUEST_ID_LENGTH_MAX {
         return Err(Refusal::invalid(format!(

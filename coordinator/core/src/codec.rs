@@ -67,7 +67,7 @@ pub fn decode_command(bytes: &[u8]) -> Result<Command, CodecError> {
     check_version(WHAT, message.version, COMMAND_VERSION)?;
     let mut changes = Vec::with_capacity(message.changes.len());
     for (position, change) in message.changes.into_iter().enumerate() {
-        let change = change_from_wire(change).map_err(|source| CodecError::Invalid {
+        let change = Change::from_wire(change).map_err(|source| CodecError::Invalid {
             what: WHAT,
             source: source.within(&format!("changes[{position}]")),
         })?;
@@ -89,7 +89,7 @@ pub fn encode_state(state: &State) -> Vec<u8> {
         applied_index: state.applied,
         next_schema_change: state.next_schema_change,
         next_event: state.next_event,
-        records: state.records().map(record_to_wire).collect(),
+        records: state.records().map(Versioned::into_wire).collect(),
         next_coordinator: state.next_coordinator,
         events: events
             .map(|(sequence, event)| wire::StoredEvent {
@@ -140,22 +140,6 @@ fn check_version(what: &'static str, found: u32, understood: u32) -> Result<(), 
         return Err(CodecError::Invalid { what, source });
     }
     Ok(())
-}
-
-fn change_from_wire(change: wire::RecordChange) -> Result<Change, ConvertError> {
-    Ok(Change {
-        key: RecordKey::from_wire(change.key)?,
-        expected: Revision(change.expected_revision),
-        value: change.value.map(RecordValue::from_wire).transpose()?,
-    })
-}
-
-fn record_to_wire(record: Versioned<RecordValue>) -> wire::StoredRecord {
-    wire::StoredRecord {
-        key: Some(record.value.key().to_wire()),
-        revision: record.revision.0,
-        value: Some(record.value.into_wire()),
-    }
 }
 
 fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {

@@ -1,6 +1,6 @@
 //! Entries of the replicated log: compare-and-set changes of records, all or none, with the audit that explains them.
 
-use vt_proto::{epoch::Revision, topology::AuditEvent};
+use vt_proto::{convert::ConvertError, epoch::Revision, topology::AuditEvent, wire};
 
 pub use crate::records::{RecordKey, RecordValue};
 
@@ -29,6 +29,17 @@ impl Change {
             expected,
             value: None,
         }
+    }
+}
+
+impl Change {
+    /// The change that travelled or was stored.
+    pub fn from_wire(change: wire::RecordChange) -> Result<Self, ConvertError> {
+        Ok(Self {
+            key: RecordKey::from_wire(change.key)?,
+            expected: Revision(change.expected_revision),
+            value: change.value.map(RecordValue::from_wire).transpose()?,
+        })
     }
 }
 

@@ -20,6 +20,10 @@ use crate::{
     state::{State, Versioned},
 };
 
+mod records;
+
+pub use records::write_records;
+
 /// Statements of one schema change.
 pub const STATEMENTS_MAX: usize = 256;
 /// Bytes of one schema change or of one table's vschema: one log entry must stay small.

@@ -2,10 +2,13 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members -> apply -> state -> requests, refusal, command -> records -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, window -> apply -> state -> requests, refusal, command -> records -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use vt_proto::{
     desired::Desired,
@@ -27,6 +30,7 @@ pub mod failover;
 pub mod health;
 pub mod intent;
 pub mod invariants;
+pub mod member;
 pub mod members;
 pub mod peer;
 pub mod records;
@@ -34,6 +38,7 @@ pub mod refusal;
 pub mod requests;
 pub mod routing;
 pub mod state;
+pub mod window;
 
 use command::{Change, Command, RecordKey, RecordValue};
 use effect::Effect;
@@ -47,8 +52,10 @@ use failover::{
 use health::{Health, RoutingChange, SILENCE_MS};
 use invariants::Growth;
 use members::Members;
+use requests::Outcome;
 use routing::Publisher;
 use state::State;
+use window::{Entry, Window};
 
 /// The longest time between two ticks that the shell may leave.
 pub const TICK_MS: u64 = 50;
@@ -84,6 +91,7 @@ struct Sent {
 pub struct Core {
     state: State,
     members: Members,
+    window: Window,
     growth: BTreeMap<ReplicaSetName, Growth>,
     leading: bool,
     health: Health,
@@ -106,6 +114,7 @@ impl Core {
         let mut core = Self {
             state: State::default(),
             members: Members::default(),
+            window: Window::default(),
             growth: BTreeMap::new(),
             leading: false,
             health: Health::default(),
@@ -134,6 +143,7 @@ impl Core {
             self.state.applied
         );
         self.members = Members::of(&state);
+        self.window = Window::starting_at(Revision(state.applied));
         self.state = state;
         self.growth.clear();
         let sets: Vec<ReplicaSetName> = self.state.replica_sets.keys().cloned().collect();
@@ -155,6 +165,11 @@ impl Core {
     /// Which tablets belong to which replica set.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// What changed lately.
+    pub fn window(&self) -> &Window {
+        &self.window
     }
 
     /// Whether this member leads.
@@ -270,6 +285,7 @@ impl Core {
             self.members.refresh(&self.state, &change.key);
         }
         sets.append(&mut self.sets_of(command));
+        self.remember_changes(index, command, &outcome, &sets);
         effects.push(Effect::Finished {
             request_id: command.request_id.clone(),
             outcome,
@@ -286,6 +302,29 @@ impl Core {
         for set in &sets {
             self.send_to_set(now, set, effects);
             self.decide(now, set, effects);
+        }
+    }
+
+    /// For those who watch. A repeated request changes nothing.
+    fn remember_changes(
+        &mut self,
+        index: u64,
+        command: &Command,
+        outcome: &Outcome,
+        sets: &BTreeSet<ReplicaSetName>,
+    ) {
+        let revision = Revision(index);
+        if *outcome != Ok(revision) {
+            return;
+        }
+        // A replica set changes too when a shard or tablet is taken from it.
+        let sets = sets.iter().cloned().map(RecordKey::ReplicaSet);
+        let touched = sets.filter(|key| self.state.revision_of(key) == revision);
+        let changed = command.changes.iter().map(|change| change.key.clone());
+        let keys: BTreeSet<RecordKey> = changed.chain(touched).collect();
+        if !keys.is_empty() {
+            let entry = Entry::of(&self.state, revision, &keys);
+            self.window.push(Arc::new(entry));
         }
     }
 

@@ -17,7 +17,7 @@ mod log;
 mod random;
 mod stored;
 
-pub use convert::MessageError;
+pub use convert::{MEMBERSHIP_ENTRY, MessageError, NORMAL_ENTRY};
 pub use stored::{Batch, LogStart, Stored};
 
 use log::MemoryLog;
@@ -39,15 +39,60 @@ pub const PROPOSAL_BYTES_MAX: usize = 128 << 10;
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 << 20;
 /// Ticks after which a snapshot that was sent and never answered counts as lost and is sent again.
 const SNAPSHOT_ANSWER_TICKS: u32 = 200;
+/// Ticks for which a snapshot is held ready that nobody receives: a member that needs it asks with its next heartbeat.
+const SNAPSHOT_IDLE_TICKS: u32 = 4 * ELECTION_TICKS as u32;
 
-/// Who this member is and with whom it agrees.
+/// Who this member is. With whom it agrees stands in what is stored.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
     pub id: u64,
-    /// All members, this one included.
-    pub voters: Vec<u64>,
     /// Seed of the election time-outs.
     pub seed: u64,
+}
+
+/// One change of who is in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemberChange {
+    /// Receives the log and does not count.
+    AddLearner(u64),
+    AddVoter(u64),
+    Remove(u64),
+}
+
+/// Who is in the group, as far as this member has applied the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    pub voters: Vec<u64>,
+    pub learners: Vec<u64>,
+    /// Those who voted before the change that is under way; empty when none is.
+    pub voters_before: Vec<u64>,
+}
+
+impl Membership {
+    /// Everybody whose vote counts now.
+    pub fn votes(&self, id: u64) -> bool {
+        self.voters.contains(&id) || self.voters_before.contains(&id)
+    }
+
+    /// Everybody who receives the log.
+    pub fn holds(&self, id: u64) -> bool {
+        self.votes(id) || self.learners.contains(&id)
+    }
+
+    fn of(conf: &raft::eraftpb::ConfState) -> Self {
+        let sorted = |ids: &[u64]| {
+            let mut ids = ids.to_vec();
+            ids.sort_unstable();
+            ids
+        };
+        let mut learners = sorted(&conf.learners);
+        learners.extend(sorted(&conf.learners_next));
+        Self {
+            voters: sorted(&conf.voters),
+            learners,
+            voters_before: sorted(&conf.voters_outgoing),
+        }
+    }
 }
 
 /// Why a proposal was not taken.
@@ -79,17 +124,27 @@ pub enum Role {
     Leader,
 }
 
-/// A log entry that a majority has: to be applied in order, exactly once. Empty data is the mark of a new leader.
+/// A log entry that a majority has: to be applied in order, exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     pub index: u64,
-    pub data: Vec<u8>,
+    pub content: Content,
+}
+
+/// What a committed entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The mark of a new leader, and what is left of a change of membership that came too early.
+    Empty,
+    Command(Vec<u8>),
+    /// Who is in the group from here on.
+    Membership(Membership),
 }
 
 /// A read may be answered from the state at `index` or later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadReady {
-    pub context: u64,
+    pub context: Vec<u8>,
     pub index: u64,
 }
 
@@ -121,7 +176,6 @@ pub struct MemberProgress {
 /// One member of the raft group.
 pub struct Peer {
     node: RawNode<MemoryLog>,
-    voters: Vec<u64>,
     random: SplitMix,
     /// Term and role for which the election time-out was drawn.
     drawn_for: (u64, StateRole),
@@ -130,6 +184,8 @@ pub struct Peer {
     unpersisted: VecDeque<(u64, Option<u64>)>,
     /// How long a member has owed the answer to a snapshot.
     snapshot_ticks: BTreeMap<u64, u32>,
+    /// How long the snapshot that is held ready was not received by anybody.
+    snapshot_idle_ticks: u32,
     last_hard_state: wire::RaftHardState,
 }
 
@@ -158,19 +214,18 @@ impl Peer {
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..raft::Config::default()
         };
-        let log = MemoryLog::new(stored, &config.voters)?;
-        let node = RawNode::new(&raft_config, log, logger)?;
+        let node = RawNode::new(&raft_config, MemoryLog::new(stored)?, logger)?;
         let mut peer = Self {
             drawn_for: (u64::MAX, StateRole::Follower),
             node,
-            voters: config.voters.clone(),
             random: SplitMix::new(config.seed),
             election_ticks: ELECTION_TICKS,
             unpersisted: VecDeque::new(),
             snapshot_ticks: BTreeMap::new(),
+            snapshot_idle_ticks: 0,
             last_hard_state,
         };
-        if config.voters == [config.id] {
+        if peer.membership().voters == [config.id] {
             // There is nobody to wait for.
             peer.node.campaign()?;
         }
@@ -185,11 +240,12 @@ impl Peer {
         self.keep_election_ticks();
     }
 
-    /// A message of another member arrived. Nonsense is refused and changes nothing.
+    /// A message of another member arrived. Nonsense is refused and changes nothing. The sender may be unknown: a member that
+    /// is behind does not know everybody yet.
     pub fn step(&mut self, message: wire::RaftMessage) -> Result<(), MessageError> {
         let mut message = convert::message_from_wire(message)?;
-        let strange = !self.voters.contains(&message.from) || message.from == self.node.raft.id;
-        if strange || message.to != self.node.raft.id {
+        let me = self.node.raft.id;
+        if message.from == raft::INVALID_ID || message.from == me || message.to != me {
             return Err(MessageError::WrongMember {
                 from: message.from,
                 to: message.to,
@@ -218,9 +274,34 @@ impl Peer {
             .map_err(|_| ProposeError::Busy)
     }
 
-    /// Asks for the index at which reads that began before this call may be answered; only where [`Peer::leads`].
-    pub fn read_index(&mut self, context: u64) {
-        self.node.read_index(context.to_be_bytes().to_vec());
+    /// Appends a change of who is in the group. No changes: to leave a joint group. At most one change is under way.
+    pub fn propose_membership(&mut self, changes: &[MemberChange]) -> Result<(), ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader);
+        }
+        if self.node.raft.has_pending_conf() {
+            return Err(ProposeError::Busy);
+        }
+        let change = convert::membership_change(changes);
+        self.node
+            .propose_conf_change(Vec::new(), change)
+            .map_err(|_| ProposeError::Busy)
+    }
+
+    /// A change of who is in the group may be in the log and is not applied.
+    pub fn membership_changes(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// Who is in the group, as far as applied.
+    pub fn membership(&self) -> Membership {
+        Membership::of(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// Asks for the index at which reads that began before this call may be answered. Another member asks its leader; the
+    /// question or its answer may be lost. The context must be different from all that any member ever used.
+    pub fn read_index(&mut self, context: Vec<u8>) {
+        self.node.read_index(context);
     }
 
     /// What is to be done, if anything is.
@@ -234,7 +315,7 @@ impl Peer {
         if !ready.snapshot().is_empty() {
             let snapshot = ready.snapshot().clone();
             installed = Some(convert::snapshot_to_wire(&snapshot));
-            self.node.mut_store().install(snapshot);
+            self.node.mut_store().install(&snapshot);
             batch.snapshot.clone_from(&installed);
             batch.start = installed.as_ref().map(|s| LogStart {
                 index: s.index,
@@ -256,12 +337,13 @@ impl Peer {
         }
         let number = ready.number();
         let to_wire = |messages: Vec<_>| messages.iter().map(convert::message_to_wire).collect();
+        let committed = ready.take_committed_entries();
         let out = Ready {
             number,
             batch,
             send_now: to_wire(ready.take_messages()),
             send_after_persist: to_wire(ready.take_persisted_messages()),
-            committed: committed(ready.take_committed_entries()),
+            committed: self.commit(committed)?,
             reads: reads(ready.take_read_states()),
             installed,
         };
@@ -294,11 +376,36 @@ impl Peer {
         self.keep_election_ticks();
     }
 
-    /// Replaces the log up to `keep_after` by a snapshot of the state at the applied index. Returns what to persist.
-    pub fn compact(&mut self, state: Vec<u8>, keep_after: u64) -> Batch {
+    fn commit(&mut self, entries: Vec<raft::eraftpb::Entry>) -> Result<Vec<Committed>, PeerError> {
+        let mut committed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let content = match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => Content::Empty,
+                EntryType::EntryNormal => Content::Command(entry.data.to_vec()),
+                _ => {
+                    let change = convert::membership_change(&convert::changes_of(&entry));
+                    // A change that does not fit, the library refuses on every member alike.
+                    match self.node.apply_conf_change(&change) {
+                        Ok(conf) => Content::Membership(Membership::of(&conf)),
+                        Err(raft::Error::ConfChangeError(_)) => Content::Empty,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            };
+            let index = entry.index;
+            committed.push(Committed { index, content });
+        }
+        Ok(committed)
+    }
+
+    /// Keeps a snapshot of the state at the applied index on disk, and of the log the entries after `keep_after`, or fewer
+    /// where they take more than `tail_bytes_max`. Returns what to persist.
+    pub fn compact(&mut self, state: Vec<u8>, keep_after: u64, tail_bytes_max: u64) -> Batch {
         let index = self.node.raft.raft_log.applied();
+        let conf_state = self.node.raft.prs().conf().to_conf_state();
         let log = self.node.mut_store();
-        let snapshot = log.set_snapshot(index, state);
+        let snapshot = log.snapshot_at(index, conf_state, state);
+        let keep_after = keep_after.max(log.index_leaving_bytes(tail_bytes_max));
         let start = log.drop_entries_up_to(keep_after.min(index));
         self.last_hard_state.commit = self.last_hard_state.commit.max(index);
         Batch {
@@ -309,11 +416,44 @@ impl Peer {
         }
     }
 
-    /// Hands leadership to the member that is furthest, if another one is there.
-    pub fn transfer_leadership(&mut self) -> Option<u64> {
+    /// A member is too far behind for the log: [`Peer::offer_snapshot`] is waited for.
+    pub fn wants_snapshot(&self) -> bool {
+        self.is_leader() && self.node.store().wants_snapshot()
+    }
+
+    /// Offers the state at the applied index to members that are too far behind for the log.
+    pub fn offer_snapshot(&mut self, state: Vec<u8>) {
+        let index = self.node.raft.raft_log.applied();
+        let conf_state = self.node.raft.prs().conf().to_conf_state();
+        let log = self.node.mut_store();
+        let snapshot = log.snapshot_at(index, conf_state, state);
+        log.hold_snapshot(Some(snapshot));
+        self.snapshot_idle_ticks = 0;
+    }
+
+    /// The snapshot that was sent to this member arrived, or will not.
+    pub fn snapshot_sent(&mut self, id: u64, arrived: bool) {
+        let status = match arrived {
+            true => SnapshotStatus::Finish,
+            false => SnapshotStatus::Failure,
+        };
+        self.snapshot_ticks.remove(&id);
+        self.node.report_snapshot(id, status);
+    }
+
+    /// A snapshot is still on its way to this member: that it does not answer means nothing.
+    pub fn snapshot_goes_on(&mut self, id: u64) {
+        self.snapshot_ticks.remove(&id);
+    }
+
+    /// Hands leadership to this voter, or to the one that is furthest. Returns to whom, if there is anybody.
+    pub fn transfer_leadership(&mut self, to: Option<u64>) -> Option<u64> {
         let me = self.node.raft.id;
-        let others = self.members().into_iter().filter(|m| m.id != me);
-        let to = others.max_by_key(|m| (m.active, m.matched))?.id;
+        let voters = self.membership().voters;
+        let others = self.progress().into_iter();
+        let others = others.filter(|m| m.id != me && voters.contains(&m.id));
+        let mut others = others.filter(|m| to.is_none_or(|to| to == m.id));
+        let to = others.by_ref().max_by_key(|m| (m.active, m.matched))?.id;
         self.node.transfer_leader(to);
         self.keep_election_ticks();
         Some(to)
@@ -359,21 +499,26 @@ impl Peer {
         self.node.store().start().index
     }
 
+    /// Bytes of the log in memory, about.
+    pub fn log_bytes(&self) -> u64 {
+        self.node.store().bytes()
+    }
+
     /// What is known of each member, in order of their ids; empty where it does not lead.
-    pub fn members(&self) -> Vec<MemberProgress> {
+    pub fn progress(&self) -> Vec<MemberProgress> {
         if !self.is_leader() {
             return Vec::new();
         }
         let me = self.node.raft.id;
-        let progress = |id: &u64| {
-            let progress = self.node.raft.prs().get(*id)?;
-            Some(MemberProgress {
-                id: *id,
-                matched: progress.matched,
-                active: progress.recent_active || *id == me,
-            })
-        };
-        self.voters.iter().filter_map(progress).collect()
+        let progress = self.node.raft.prs().iter();
+        let progress = progress.map(|(id, progress)| MemberProgress {
+            id: *id,
+            matched: progress.matched,
+            active: progress.recent_active || *id == me,
+        });
+        let mut progress: Vec<_> = progress.collect();
+        progress.sort_unstable_by_key(|member| member.id);
+        progress
     }
 
     /// The library draws election time-outs at random whenever it resets: put ours in their place. A new one is drawn only
@@ -394,50 +539,40 @@ impl Peer {
     fn give_up_lost_snapshots(&mut self) {
         if !self.is_leader() {
             self.snapshot_ticks.clear();
+            self.node.mut_store().hold_snapshot(None);
             return;
         }
-        let mut lost = Vec::new();
-        for id in &self.voters {
-            let progress = self.node.raft.prs().get(*id);
-            if progress.is_none_or(|p| p.state != ProgressState::Snapshot) {
-                self.snapshot_ticks.remove(id);
-                continue;
+        let receiving: Vec<u64> = {
+            let progress = self.node.raft.prs().iter();
+            let receiving = progress.filter(|(_, p)| p.state == ProgressState::Snapshot);
+            receiving.map(|(id, _)| *id).collect()
+        };
+        self.snapshot_ticks.retain(|id, _| receiving.contains(id));
+        if !receiving.is_empty() {
+            self.snapshot_idle_ticks = 0;
+        } else if self.node.store().holds_snapshot() {
+            self.snapshot_idle_ticks += 1;
+            if self.snapshot_idle_ticks > SNAPSHOT_IDLE_TICKS {
+                self.node.mut_store().hold_snapshot(None);
             }
-            let ticks = self.snapshot_ticks.entry(*id).or_insert(0);
+        }
+        for id in receiving {
+            let ticks = self.snapshot_ticks.entry(id).or_insert(0);
             *ticks += 1;
             if *ticks >= SNAPSHOT_ANSWER_TICKS {
                 *ticks = 0;
-                lost.push(*id);
+                self.node.report_snapshot(id, SnapshotStatus::Failure);
             }
-        }
-        for id in lost {
-            self.node.report_snapshot(id, SnapshotStatus::Failure);
         }
     }
 }
 
-fn committed(entries: Vec<raft::eraftpb::Entry>) -> Vec<Committed> {
-    // Membership is static: an entry of another type cannot come from a member of this version.
-    let normal = entries
-        .into_iter()
-        .inspect(|entry| assert_eq!(entry.get_entry_type(), EntryType::EntryNormal));
-    let convert = |entry: raft::eraftpb::Entry| Committed {
-        index: entry.index,
-        data: entry.data.to_vec(),
-    };
-    normal.map(convert).collect()
-}
-
 fn reads(states: Vec<raft::ReadState>) -> Vec<ReadReady> {
-    let convert = |state: raft::ReadState| {
-        // A context that is not ours belongs to nobody.
-        let context = state.request_ctx.as_slice().try_into().ok()?;
-        Some(ReadReady {
-            context: u64::from_be_bytes(context),
-            index: state.index,
-        })
+    let convert = |state: raft::ReadState| ReadReady {
+        context: state.request_ctx,
+        index: state.index,
     };
-    states.into_iter().filter_map(convert).collect()
+    states.into_iter().map(convert).collect()
 }
 
 #[cfg(test)]

@@ -58,6 +58,9 @@ pub trait Record: Clone + Into<Self::Wire> + TryFrom<Self::Wire, Error = Convert
     /// What to do where it is named and does not exist.
     const WHEN_MISSING: &'static str = "create it first";
 
+    /// The command that writes it; None where operators write the record itself.
+    const WRITTEN_BY: Option<&'static str> = None;
+
     /// The key as it travels.
     fn key_to_wire(key: Self::Key) -> Self::WireKey;
 
@@ -111,6 +114,13 @@ macro_rules! define_records {
             pub fn noun(self) -> &'static str {
                 match self {
                     $(RecordKind::$kind => <$kind as Record>::NOUN,)+
+                }
+            }
+
+            /// The command that writes such records; None where operators write the records themselves.
+            pub fn written_by(self) -> Option<&'static str> {
+                match self {
+                    $(RecordKind::$kind => <$kind as Record>::WRITTEN_BY,)+
                 }
             }
 

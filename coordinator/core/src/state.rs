@@ -9,10 +9,11 @@ use vt_proto::{
         AuditEvent, Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet,
         VschemaTable,
     },
+    wire,
 };
 
 use crate::{
-    records::{Record, RecordKey, RecordValue, kinds},
+    records::{Record, RecordKey, RecordKind, RecordValue, kinds},
     requests::Requests,
 };
 
@@ -26,6 +27,17 @@ pub const REQUESTS_MAX: usize = 4_096;
 pub struct Versioned<T> {
     pub revision: Revision,
     pub value: T,
+}
+
+impl Versioned<RecordValue> {
+    /// As it travels and is stored.
+    pub fn into_wire(self) -> wire::Record {
+        wire::Record {
+            key: Some(self.value.key().to_wire()),
+            revision: self.revision.0,
+            value: Some(self.value.into_wire()),
+        }
+    }
 }
 
 macro_rules! define_state {
@@ -78,12 +90,22 @@ macro_rules! define_state {
                 }
             }
 
+            /// Copies of the records of one kind, in order of their keys.
+            pub fn records_of(
+                &self,
+                kind: RecordKind,
+            ) -> Box<dyn Iterator<Item = Versioned<RecordValue>> + '_> {
+                match kind {
+                    $(RecordKind::$kind => Box::new(self.$table.values().map(|record| Versioned {
+                        revision: record.revision,
+                        value: RecordValue::$kind(record.value.clone()),
+                    })),)+
+                }
+            }
+
             /// Copies of all records, in order of their keys.
             pub fn records(&self) -> impl Iterator<Item = Versioned<RecordValue>> + '_ {
-                std::iter::empty()$(.chain(self.$table.values().map(|record| Versioned {
-                    revision: record.revision,
-                    value: RecordValue::$kind(record.value.clone()),
-                })))+
+                RecordKind::ALL.iter().flat_map(|kind| self.records_of(*kind))
             }
 
             /// For each record that names others which cannot go before it: its key and theirs, in order of their keys.
@@ -129,6 +151,17 @@ macro_rules! define_state {
 kinds!(define_state);
 
 impl State {
+    /// What a new group of these coordinators begins with, at `index`.
+    pub fn first(cluster_id: String, index: u64, coordinators: Vec<Coordinator>) -> Self {
+        let mut state = Self::new(cluster_id);
+        state.applied = index;
+        for coordinator in coordinators {
+            state.next_coordinator = state.next_coordinator.max(coordinator.id + 1);
+            state.put(Revision(index), RecordValue::Coordinator(coordinator));
+        }
+        state
+    }
+
     /// The tablets of a replica set, in order of their aliases.
     pub fn tablets_of<'a>(
         &'a self,

@@ -3,7 +3,6 @@
 use tonic::{Request, Response, Status};
 use vt_coordinator_core::{
     Core,
-    apply::remembered,
     command::{Command, RecordKey},
     event::Now,
     intent,
@@ -17,30 +16,15 @@ use vt_proto::{
     wire,
 };
 
-use super::{error, views};
-use crate::node::{Handle, NodeStatus, WriteError};
-
-/// How often an intent is made anew when somebody else changed its records meanwhile. More means a fight, which is the
-/// operator's to know.
-const CONFLICTS_MAX: usize = 3;
+use super::{
+    error, views,
+    write::{CONFLICTS_MAX, Written, write},
+};
+use crate::node::{Handle, NodeStatus};
 
 /// The service.
 pub struct Admin {
     node: Handle,
-}
-
-/// What came of a look at the state before a write.
-enum Plan {
-    /// The same request was applied before.
-    Done(Result<Revision, Refusal>),
-    Propose(Command),
-    Refuse(Status),
-}
-
-/// What a write did; no command if it was an earlier request that did it.
-struct Written {
-    revision: u64,
-    command: Option<Command>,
 }
 
 impl Admin {
@@ -57,52 +41,11 @@ impl Admin {
         self.node.read(!stale, look).await.map_err(error::of_read)
     }
 
-    /// Makes a command from the newest state and proposes it; anew when it lost against another one.
     async fn write<F>(&self, request_id: String, make: F) -> Result<Written, Status>
     where
         F: Fn(&Core, &str, Now) -> Result<Command, Status> + Clone + Send + 'static,
     {
-        let request_id = if request_id.is_empty() {
-            format!("api-{:032x}", rand::random::<u128>())
-        } else {
-            request_id
-        };
-        let mut conflict = None;
-        for attempt in 0..CONFLICTS_MAX {
-            let id = attempt_id(&request_id, attempt);
-            let make = make.clone();
-            let plan = self.read(false, move |core, status| {
-                match remembered(core.state(), &id) {
-                    Some(outcome) => Plan::Done(outcome),
-                    None => make(core, &id, status.now).map_or_else(Plan::Refuse, Plan::Propose),
-                }
-            });
-            let (outcome, command) = match plan.await? {
-                Plan::Refuse(status) => return Err(status),
-                Plan::Done(outcome) => (outcome.map_err(WriteError::Refused), None),
-                Plan::Propose(command) => (self.node.propose(command.clone()).await, Some(command)),
-            };
-            match outcome {
-                Ok(Revision(revision)) => return Ok(Written { revision, command }),
-                Err(WriteError::Refused(refusal @ Refusal::Conflict { .. })) => {
-                    conflict = Some(refusal)
-                }
-                Err(other) => return Err(error::of_write(other)),
-            }
-        }
-        let message = "the records changed again and again";
-        Err(conflict.map_or_else(
-            || Status::aborted(message),
-            |refusal| error::of_refusal(&refusal),
-        ))
-    }
-}
-
-/// Each attempt is a request of its own: what was refused as a conflict stays refused under its id.
-fn attempt_id(request_id: &str, attempt: usize) -> String {
-    match attempt {
-        0 => request_id.to_owned(),
-        _ => format!("{request_id}#{attempt}"),
+        write(&self.node, request_id, CONFLICTS_MAX, make).await
     }
 }
 

@@ -36,7 +36,10 @@ pub fn of_write(error: WriteError) -> Status {
         WriteError::NotLeader { leader } => not_leader(leader),
         WriteError::Refused(refusal) => of_refusal(&refusal),
         WriteError::TooLarge => Status::invalid_argument(error.to_string()),
-        WriteError::Busy | WriteError::Unknown | WriteError::Stopped => retry(error.to_string()),
+        WriteError::Late => Status::deadline_exceeded(error.to_string()),
+        WriteError::Busy | WriteError::DiskFull | WriteError::Unknown | WriteError::Stopped => {
+            retry(error.to_string())
+        }
     }
 }
 

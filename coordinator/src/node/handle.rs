@@ -1,100 +1,111 @@
 //! What other parts hold of the node: a cheap handle with which they write, read, report and watch.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use vt_coordinator_core::{Core, command::Command, event::Now, refusal::Refusal};
+use vt_coordinator_core::{Core, command::Command, member::Token};
 use vt_proto::{
     desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
 };
 
-use super::published::Published;
+use super::{changes::Changes, published::Published};
+
+pub use vt_coordinator_core::member::{
+    MemberStatus, NodeStatus, ReadError, TransferError, WriteError,
+};
 
 /// Requests that wait for the node's loop; it takes them in batches, so a full queue means that it is overloaded.
 pub(super) const REQUESTS_MAX: usize = 4_096;
-/// How long a write may wait for its outcome: longer than an election, so that most are answered.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read may wait for a majority to confirm that this member leads.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A member as the answering one knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemberStatus {
-    pub id: u64,
-    /// Where it serves gRPC, as host:port.
-    pub address: String,
-    /// The log index up to which it is known to have everything; zero where it is not known.
-    pub matched: u64,
-    /// Since when nothing was heard of it; None if nothing ever was.
-    pub last_heard_ms: Option<u64>,
-}
-
-/// Where this member stands in its group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeStatus {
-    pub cluster_id: String,
-    pub id: u64,
-    pub term: u64,
-    pub leader_id: Option<u64>,
-    pub leader_address: Option<String>,
-    /// This member leads and has applied everything that was ever committed.
-    pub is_leader: bool,
-    pub applied: u64,
-    pub commit: u64,
-    /// In order of their ids.
-    pub members: Vec<MemberStatus>,
-    /// When this was true.
-    pub now: Now,
-}
-
-/// Why a write was not done, or why that is not known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// Not done; to be sent to the leader.
-    #[error("this coordinator does not lead: ask {}", leader.as_deref().unwrap_or("again in a moment, there is no leader now"))]
-    NotLeader { leader: Option<String> },
-    /// Not done, and doing it again would not help.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Not done; to be tried again.
-    #[error("too many writes are waiting: try again")]
-    Busy,
-    #[error("the write is too large: split it")]
-    TooLarge,
-    /// Perhaps done. The same request id may be sent again.
-    #[error("whether the write was done is not known yet: send it again with the same request id")]
-    Unknown,
-    #[error("this coordinator is stopping")]
-    Stopped,
-}
-
-/// Why a read was not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    #[error("this coordinator does not lead: ask {}, or for a stale answer", leader.as_deref().unwrap_or("again in a moment, there is no leader now"))]
-    NotLeader { leader: Option<String> },
-    #[error("too many reads are waiting: try again")]
-    Busy,
-    #[error("no majority of coordinators confirmed in time that this one leads: try again")]
-    TimedOut,
-    #[error("this coordinator is stopping")]
-    Stopped,
-}
+/// How long a write may wait for its outcome: a little longer than the member lets it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a read may wait: a little longer than the member lets it.
+const READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Runs in the node's loop, with its state or the reason why not.
 pub(super) type View = Box<dyn FnOnce(Result<(&Core, &NodeStatus), ReadError>) + Send>;
 /// Who waits for the outcome of a command.
 pub(super) type Waiter = oneshot::Sender<Result<Revision, WriteError>>;
+/// Who waits to hear to whom leadership goes.
+pub(super) type TransferWaiter = oneshot::Sender<Result<u64, TransferError>>;
 
 /// What the loop is asked to do.
 pub(super) enum Request {
-    Propose { command: Command, waiter: Waiter },
-    Read { linearizable: bool, view: View },
+    Propose {
+        command: Command,
+        /// On the monotonic clock.
+        deadline_ms: Option<u64>,
+        waiter: Waiter,
+    },
+    /// At the state as this member happens to know it.
+    Look {
+        view: View,
+    },
+    /// At the state as it is now for the whole group.
+    Read {
+        of_leader: bool,
+        view: View,
+    },
+    Transfer {
+        to: Option<u64>,
+        waiter: TransferWaiter,
+    },
     Report(Box<Report>),
     StreamEnded(TabletAlias),
+}
+
+/// Who waits for the member's answers, by token. Bounded, because the member answers each token once and in bounded time.
+#[derive(Default)]
+pub(super) struct Waiting {
+    last_token: u64,
+    writes: BTreeMap<Token, Waiter>,
+    reads: BTreeMap<Token, View>,
+    transfers: BTreeMap<Token, TransferWaiter>,
+}
+
+impl Waiting {
+    fn token(&mut self) -> Token {
+        self.last_token += 1;
+        Token(self.last_token)
+    }
+
+    pub(super) fn write(&mut self, waiter: Waiter) -> Token {
+        let token = self.token();
+        self.writes.insert(token, waiter);
+        token
+    }
+
+    pub(super) fn read(&mut self, view: View) -> Token {
+        let token = self.token();
+        self.reads.insert(token, view);
+        token
+    }
+
+    pub(super) fn transfer(&mut self, waiter: TransferWaiter) -> Token {
+        let token = self.token();
+        self.transfers.insert(token, waiter);
+        token
+    }
+
+    // Who asked may have gone; nobody misses the answer then.
+
+    pub(super) fn written(&mut self, token: Token, outcome: Result<Revision, WriteError>) {
+        if let Some(waiter) = self.writes.remove(&token) {
+            drop(waiter.send(outcome));
+        }
+    }
+
+    pub(super) fn readable(&mut self, token: Token) -> Option<View> {
+        self.reads.remove(&token)
+    }
+
+    pub(super) fn handing_over(&mut self, token: Token, outcome: Result<u64, TransferError>) {
+        if let Some(waiter) = self.transfers.remove(&token) {
+            drop(waiter.send(outcome));
+        }
+    }
 }
 
 /// The node, for those who use it.
@@ -108,9 +119,22 @@ pub struct Handle {
 impl Handle {
     /// Proposes a command and waits until it took effect or was refused.
     pub async fn propose(&self, command: Command) -> Result<Revision, WriteError> {
+        self.propose_until(command, None).await
+    }
+
+    /// The same, unless the deadline (on [`super::clock`]'s monotonic clock) has passed before it is begun.
+    pub async fn propose_until(
+        &self,
+        command: Command,
+        deadline_ms: Option<u64>,
+    ) -> Result<Revision, WriteError> {
         let (waiter, outcome) = oneshot::channel();
         let asked = async {
-            let request = Request::Propose { command, waiter };
+            let request = Request::Propose {
+                command,
+                deadline_ms,
+                waiter,
+            };
             let sent = self.requests.send(request).await;
             sent.map_err(|_| WriteError::Stopped)?;
             outcome.await.map_err(|_| WriteError::Unknown)?
@@ -120,19 +144,44 @@ impl Handle {
             .unwrap_or(Err(WriteError::Unknown))
     }
 
-    /// Looks at the state: as it is now for the whole group, or as this member happens to know it.
+    /// Looks at the state of the leader, health included: as it is now for the whole group, or as this member happens to know it.
     pub async fn read<T: Send + 'static>(
         &self,
         linearizable: bool,
         look: impl FnOnce(&Core, &NodeStatus) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.look(look, move |view| match linearizable {
+            true => Request::Read {
+                of_leader: true,
+                view,
+            },
+            false => Request::Look { view },
+        })
+        .await
+    }
+
+    /// Looks at the replicated state as it is now for the whole group, on whichever member this is.
+    pub async fn read_anywhere<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, &NodeStatus) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let of_leader = false;
+        self.look(look, move |view| Request::Read { of_leader, view })
+            .await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, &NodeStatus) -> T + Send + 'static,
+        request: impl FnOnce(View) -> Request,
     ) -> Result<T, ReadError> {
         let (sender, answer) = oneshot::channel();
         let view: View = Box::new(move |found| {
             // Who asked may have gone.
             drop(sender.send(found.map(|(core, status)| look(core, status))));
         });
+        let request = request(view);
         let asked = async {
-            let request = Request::Read { linearizable, view };
             let sent = self.requests.send(request).await;
             sent.map_err(|_| ReadError::Stopped)?;
             answer.await.map_err(|_| ReadError::Stopped)?
@@ -140,6 +189,21 @@ impl Handle {
         timeout(READ_TIMEOUT, asked)
             .await
             .unwrap_or(Err(ReadError::TimedOut))
+    }
+
+    /// Hands leadership to this voter, or to the best one. Returns to whom it goes; that it has gone is seen in the status.
+    pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, TransferError> {
+        let (waiter, outcome) = oneshot::channel();
+        let gone = || TransferError::NotLeader { leader: None };
+        let asked = async {
+            let request = Request::Transfer { to, waiter };
+            let sent = self.requests.send(request).await;
+            sent.map_err(|_| gone())?;
+            outcome.await.map_err(|_| gone())?
+        };
+        timeout(WRITE_TIMEOUT, asked)
+            .await
+            .unwrap_or_else(|_| Err(gone()))
     }
 
     /// Hands in what an agent reported; false if the node has stopped.
@@ -161,6 +225,11 @@ impl Handle {
     /// The newest desired state of an agent, None before there is one from this leader.
     pub fn desired(&self, alias: &TabletAlias) -> watch::Receiver<Option<Arc<Desired>>> {
         self.published.desired(alias)
+    }
+
+    /// What changed lately in this member's records.
+    pub fn changes(&self) -> &Changes {
+        &self.published.changes
     }
 
     /// The newest routing snapshot, None before this leader has made one.

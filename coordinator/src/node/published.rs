@@ -8,12 +8,15 @@ use std::{
 use tokio::sync::watch;
 use vt_proto::{desired::Desired, ids::TabletAlias, routing::RoutingSnapshot};
 
+use super::changes::Changes;
+
 type DesiredSender = watch::Sender<Option<Arc<Desired>>>;
 
 /// One value per subject; subscribers see the newest and may miss those between.
 pub(super) struct Published {
     desired: Mutex<BTreeMap<TabletAlias, DesiredSender>>,
     routing: watch::Sender<Option<Arc<RoutingSnapshot>>>,
+    pub(super) changes: Changes,
 }
 
 impl Default for Published {
@@ -21,6 +24,7 @@ impl Default for Published {
         Self {
             desired: Mutex::default(),
             routing: watch::Sender::new(None),
+            changes: Changes::default(),
         }
     }
 }

@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
 use tracing::{debug, info, warn};
 use vt_proto::wire::{
-    RaftMessage, RaftStreamEnd, raft_transport_client::RaftTransportClient, raft_transport_server,
+    MemberMessage, RaftStreamEnd, raft_transport_client::RaftTransportClient, raft_transport_server,
 };
 
 use crate::metrics::Metrics;
 
-/// Bytes of one message: a snapshot of the largest topology that is planned for, with room.
-pub const MESSAGE_BYTES_MAX: usize = 128 << 20;
+/// Bytes of one message: an append message of raft, with room; snapshots come in chunks.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Messages that wait for one member; more than its inflight window, so that only a stuck one loses any.
 const OUTBOX_MAX: usize = 1_024;
 /// Messages of all members that wait for the node: it is behind by more than its peers' windows if this is full.
@@ -30,41 +31,47 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Where messages to the other members are left.
 pub struct Outbox {
-    queues: BTreeMap<u64, mpsc::Sender<RaftMessage>>,
-    cluster_id: String,
+    queues: BTreeMap<u64, Queue>,
     metrics: Arc<Metrics>,
-    /// The connections; they end with this value.
-    _connections: JoinSet<()>,
+}
+
+struct Queue {
+    address: String,
+    messages: mpsc::Sender<MemberMessage>,
+    /// Ends with this value.
+    _connection: AbortOnDropHandle<()>,
 }
 
 impl Outbox {
-    /// Starts a connection to each of the other members.
-    pub fn start(
-        me: u64,
-        members: &BTreeMap<u64, String>,
-        cluster_id: &str,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let mut queues = BTreeMap::new();
-        let mut connections = JoinSet::new();
-        for (id, address) in members.iter().filter(|(id, _)| **id != me) {
-            let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
-            queues.insert(*id, sender);
-            connections.spawn(keep_connected(*id, address.clone(), receiver));
-        }
+    /// Without anybody to send to; see [`Outbox::set_members`].
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
-            queues,
-            cluster_id: cluster_id.to_owned(),
+            queues: BTreeMap::new(),
             metrics,
-            _connections: connections,
+        }
+    }
+
+    /// Keeps a connection to each of these members, and to nobody else.
+    pub fn set_members(&mut self, members: &BTreeMap<u64, String>) {
+        self.queues
+            .retain(|id, queue| members.get(id) == Some(&queue.address));
+        for (id, address) in members {
+            self.queues.entry(*id).or_insert_with(|| {
+                let (messages, receiver) = mpsc::channel(OUTBOX_MAX);
+                let connection = tokio::spawn(keep_connected(*id, address.clone(), receiver));
+                Queue {
+                    address: address.clone(),
+                    messages,
+                    _connection: AbortOnDropHandle::new(connection),
+                }
+            });
         }
     }
 
     /// Leaves a message for its receiver; false if it was lost.
-    pub fn send(&self, mut message: RaftMessage) -> bool {
-        message.cluster_id.clone_from(&self.cluster_id);
+    pub fn send(&self, message: MemberMessage) -> bool {
         let queue = self.queues.get(&message.to);
-        let sent = queue.is_some_and(|queue| queue.try_send(message).is_ok());
+        let sent = queue.is_some_and(|queue| queue.messages.try_send(message).is_ok());
         if sent {
             self.metrics.raft_sent.inc();
         } else {
@@ -75,7 +82,7 @@ impl Outbox {
 }
 
 /// Connects again and again until the node is gone.
-async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<RaftMessage>) {
+async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<MemberMessage>) {
     let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
         Ok(endpoint) => endpoint
             .connect_timeout(CONNECT_TIMEOUT)
@@ -155,7 +162,7 @@ fn with_causes(error: &dyn Error) -> String {
 /// Carries messages over one connection until it ends.
 async fn carry(
     mut client: RaftTransportClient<tonic::transport::Channel>,
-    messages: &mut mpsc::Receiver<RaftMessage>,
+    messages: &mut mpsc::Receiver<MemberMessage>,
 ) -> Carried {
     let (sender, receiver) = mpsc::channel(STREAM_MAX);
     let call = client.stream(ReceiverStream::new(receiver));
@@ -184,7 +191,7 @@ async fn carry(
 /// Takes the messages of other members in.
 pub struct RaftTransport {
     cluster_id: String,
-    inbox: mpsc::Sender<RaftMessage>,
+    inbox: mpsc::Sender<MemberMessage>,
     metrics: Arc<Metrics>,
 }
 
@@ -192,7 +199,7 @@ impl RaftTransport {
     /// The service that fills the inbox.
     pub fn service(
         cluster_id: String,
-        inbox: mpsc::Sender<RaftMessage>,
+        inbox: mpsc::Sender<MemberMessage>,
         metrics: Arc<Metrics>,
     ) -> raft_transport_server::RaftTransportServer<Self> {
         let transport = Self {
@@ -209,7 +216,7 @@ impl RaftTransport {
 impl raft_transport_server::RaftTransport for RaftTransport {
     async fn stream(
         &self,
-        request: Request<Streaming<RaftMessage>>,
+        request: Request<Streaming<MemberMessage>>,
     ) -> Result<Response<RaftStreamEnd>, Status> {
         let from = request.remote_addr();
         let mut messages = request.into_inner();

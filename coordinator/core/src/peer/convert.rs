@@ -1,10 +1,15 @@
 //! The raft library's structs <-> our messages, field by field. From outside every enum and every order is checked here,
 //! because the library panics where they are wrong.
 
+use prost::Message as _;
+use protobuf::Message as _;
 use raft::eraftpb::{
-    ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot, SnapshotMetadata,
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
+    EntryType, HardState, Message, MessageType, Snapshot, SnapshotMetadata,
 };
 use vt_proto::wire;
+
+use super::MemberChange;
 
 /// A message that the library must not see.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +22,12 @@ pub enum MessageError {
     Order,
     #[error("the message is from member {from} to member {to}")]
     WrongMember { from: u64, to: u64 },
+    #[error("the change of membership in the message makes no sense")]
+    Membership,
 }
 
 /// The types that travel between members, with their numbers on the wire. The others are the library's own affairs, or
-/// are not used: nobody forwards proposals or reads.
+/// are not used: nobody forwards proposals.
 const TYPES: &[(MessageType, u32)] = &[
     (MessageType::MsgAppend, 1),
     (MessageType::MsgAppendResponse, 2),
@@ -32,17 +39,30 @@ const TYPES: &[(MessageType, u32)] = &[
     (MessageType::MsgTimeoutNow, 8),
     (MessageType::MsgRequestPreVote, 9),
     (MessageType::MsgRequestPreVoteResponse, 10),
+    (MessageType::MsgReadIndex, 11),
+    (MessageType::MsgReadIndexResp, 12),
 ];
 
-/// The only type of entry: membership does not change yet.
-const NORMAL_ENTRY: u32 = 0;
+/// The type of an entry that carries a command.
+pub const NORMAL_ENTRY: u32 = 0;
+/// The type of an entry that changes who is in the group.
+pub const MEMBERSHIP_ENTRY: u32 = 2;
+
+/// The library carries the context of a read in an entry that is none; on the wire it stands in the context.
+fn is_read(message_type: MessageType) -> bool {
+    matches!(
+        message_type,
+        MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
+    )
+}
 
 pub(super) fn message_to_wire(message: &Message) -> wire::RaftMessage {
     let number = |of: MessageType| TYPES.iter().find(|(t, _)| *t == of).map(|(_, n)| *n);
     let snapshot = message.get_snapshot();
+    let is_read = is_read(message.get_msg_type());
+    let entries = message.entries.iter().filter(|_| !is_read);
+    let read = message.entries.first().filter(|_| is_read);
     wire::RaftMessage {
-        // Who carries the message knows the cluster.
-        cluster_id: String::new(),
         // Zero is refused by the receiver.
         message_type: number(message.get_msg_type()).unwrap_or(0),
         to: message.to,
@@ -50,14 +70,14 @@ pub(super) fn message_to_wire(message: &Message) -> wire::RaftMessage {
         term: message.term,
         log_term: message.log_term,
         index: message.index,
-        entries: message.entries.iter().map(entry_to_wire).collect(),
+        entries: entries.map(entry_to_wire).collect(),
         commit: message.commit,
         commit_term: message.commit_term,
         snapshot: (!snapshot.is_empty()).then(|| snapshot_to_wire(snapshot)),
         request_snapshot: message.request_snapshot,
         reject: message.reject,
         reject_hint: message.reject_hint,
-        context: message.context.to_vec(),
+        context: read.map_or(&message.context, |entry| &entry.data).to_vec(),
         deprecated_priority: message.deprecated_priority,
         priority: message.priority,
     }
@@ -71,7 +91,20 @@ pub(super) fn message_from_wire(message: wire::RaftMessage) -> Result<Message, M
     if *message_type == MessageType::MsgSnapshot && message.snapshot.is_none() {
         return Err(MessageError::Order);
     }
-    let entries = message.entries.into_iter().map(entry_from_wire);
+    let mut entries = message
+        .entries
+        .into_iter()
+        .map(entry_from_wire)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut context = message.context;
+    if is_read(*message_type) {
+        if context.is_empty() || !entries.is_empty() {
+            return Err(MessageError::Order);
+        }
+        let mut read = Entry::default();
+        read.data = std::mem::take(&mut context).into();
+        entries.push(read);
+    }
     let mut out = Message::default();
     out.set_msg_type(*message_type);
     out.to = message.to;
@@ -79,7 +112,7 @@ pub(super) fn message_from_wire(message: wire::RaftMessage) -> Result<Message, M
     out.term = message.term;
     out.log_term = message.log_term;
     out.index = message.index;
-    out.set_entries(entries.collect::<Result<Vec<_>, _>>()?.into());
+    out.set_entries(entries.into());
     out.commit = message.commit;
     out.commit_term = message.commit_term;
     if let Some(snapshot) = message.snapshot {
@@ -88,7 +121,7 @@ pub(super) fn message_from_wire(message: wire::RaftMessage) -> Result<Message, M
     out.request_snapshot = message.request_snapshot;
     out.reject = message.reject;
     out.reject_hint = message.reject_hint;
-    out.context = message.context.into();
+    out.context = context.into();
     out.deprecated_priority = message.deprecated_priority;
     out.priority = message.priority;
     Ok(out)
@@ -109,31 +142,109 @@ fn check_order(message: &wire::RaftMessage) -> Result<(), MessageError> {
 }
 
 pub(super) fn entry_to_wire(entry: &Entry) -> wire::RaftEntry {
-    assert_eq!(
-        entry.get_entry_type(),
-        EntryType::EntryNormal,
-        "nobody proposes changes of membership"
-    );
+    let (entry_type, data) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (NORMAL_ENTRY, entry.data.to_vec()),
+        EntryType::EntryConfChangeV2 => {
+            let changes = changes_of(entry);
+            let message = wire::MembershipChange {
+                changes: changes.into_iter().map(change_to_wire).collect(),
+            };
+            (MEMBERSHIP_ENTRY, message.encode_to_vec())
+        }
+        EntryType::EntryConfChange => unreachable!("this form of change is never proposed"),
+    };
     wire::RaftEntry {
-        entry_type: NORMAL_ENTRY,
+        entry_type,
         term: entry.term,
         index: entry.index,
-        data: entry.data.to_vec(),
+        data,
         context: entry.context.to_vec(),
     }
 }
 
 pub(super) fn entry_from_wire(entry: wire::RaftEntry) -> Result<Entry, MessageError> {
-    if entry.entry_type != NORMAL_ENTRY {
-        return Err(MessageError::EntryType(entry.entry_type));
-    }
     let mut out = Entry::default();
-    out.set_entry_type(EntryType::EntryNormal);
+    match entry.entry_type {
+        NORMAL_ENTRY => {
+            out.set_entry_type(EntryType::EntryNormal);
+            out.data = entry.data.into();
+        }
+        MEMBERSHIP_ENTRY => {
+            let message = wire::MembershipChange::decode(entry.data.as_slice())
+                .map_err(|_| MessageError::Membership)?;
+            let changes = message.changes.into_iter().map(change_from_wire);
+            let changes = changes.collect::<Result<Vec<_>, _>>()?;
+            let change = membership_change(&changes);
+            out.set_entry_type(EntryType::EntryConfChangeV2);
+            let data = change.write_to_bytes();
+            out.data = data.map_err(|_| MessageError::Membership)?.into();
+        }
+        other => return Err(MessageError::EntryType(other)),
+    }
     out.term = entry.term;
     out.index = entry.index;
-    out.data = entry.data.into();
     out.context = entry.context.into();
     Ok(out)
+}
+
+/// The library's form of the changes. No changes: to leave a joint group.
+pub(super) fn membership_change(changes: &[MemberChange]) -> ConfChangeV2 {
+    let single = |change: &MemberChange| {
+        let mut single = ConfChangeSingle::default();
+        let (kind, id) = match change {
+            MemberChange::AddLearner(id) => (ConfChangeType::AddLearnerNode, *id),
+            MemberChange::AddVoter(id) => (ConfChangeType::AddNode, *id),
+            MemberChange::Remove(id) => (ConfChangeType::RemoveNode, *id),
+        };
+        single.set_change_type(kind);
+        single.node_id = id;
+        single
+    };
+    let mut change = ConfChangeV2::default();
+    // The library forgets to leave a joint group if its leader is lost in between: whoever leads does it himself.
+    change.set_transition(match changes.len() {
+        0 | 1 => ConfChangeTransition::Auto,
+        _ => ConfChangeTransition::Explicit,
+    });
+    change.set_changes(changes.iter().map(single).collect::<Vec<_>>().into());
+    change
+}
+
+/// The changes in an entry that the library or [`entry_from_wire`] made.
+pub(super) fn changes_of(entry: &Entry) -> Vec<MemberChange> {
+    let mut change = ConfChangeV2::default();
+    if change.merge_from_bytes(&entry.data).is_err() {
+        unreachable!("the entry was written by the same library");
+    }
+    let kind = |single: &ConfChangeSingle| match single.get_change_type() {
+        ConfChangeType::AddLearnerNode => MemberChange::AddLearner(single.node_id),
+        ConfChangeType::AddNode => MemberChange::AddVoter(single.node_id),
+        ConfChangeType::RemoveNode => MemberChange::Remove(single.node_id),
+    };
+    change.get_changes().iter().map(kind).collect()
+}
+
+fn change_to_wire(change: MemberChange) -> wire::MemberChange {
+    use wire::MemberChangeKind as Kind;
+    let (kind, id) = match change {
+        MemberChange::AddLearner(id) => (Kind::AddLearner, id),
+        MemberChange::AddVoter(id) => (Kind::AddVoter, id),
+        MemberChange::Remove(id) => (Kind::Remove, id),
+    };
+    let kind = kind.into();
+    wire::MemberChange { kind, id }
+}
+
+fn change_from_wire(change: wire::MemberChange) -> Result<MemberChange, MessageError> {
+    use wire::MemberChangeKind as Kind;
+    let id = Some(change.id).filter(|id| *id != raft::INVALID_ID);
+    let id = id.ok_or(MessageError::Membership)?;
+    match change.kind() {
+        Kind::AddLearner => Ok(MemberChange::AddLearner(id)),
+        Kind::AddVoter => Ok(MemberChange::AddVoter(id)),
+        Kind::Remove => Ok(MemberChange::Remove(id)),
+        Kind::Unspecified => Err(MessageError::Membership),
+    }
 }
 
 pub(super) fn hard_state_to_wire(state: &HardState) -> wire::RaftHardState {

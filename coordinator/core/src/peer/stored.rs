@@ -1,6 +1,6 @@
 //! What a member keeps on disk, and how it changes: the meaning that every storage implements.
 
-use vt_proto::wire::{RaftEntry, RaftHardState, RaftSnapshot};
+use vt_proto::wire::{RaftConfState, RaftEntry, RaftHardState, RaftSnapshot};
 
 use super::PeerError;
 
@@ -59,7 +59,46 @@ impl Batch {
     }
 }
 
+/// The term of the entry that every member of a new group has before the first election.
+const BOOTSTRAP_TERM: u64 = 1;
+
 impl Stored {
+    /// What each of the first members of a group begins with: the same state at `index`, and who is in the group.
+    pub fn bootstrap(voters: Vec<u64>, index: u64, state: Vec<u8>) -> Self {
+        Self {
+            hard_state: RaftHardState {
+                term: BOOTSTRAP_TERM,
+                vote: 0,
+                commit: index,
+            },
+            snapshot: Some(RaftSnapshot {
+                index,
+                term: BOOTSTRAP_TERM,
+                conf_state: Some(RaftConfState {
+                    voters,
+                    ..RaftConfState::default()
+                }),
+                data: state,
+            }),
+            start: LogStart {
+                index,
+                term: BOOTSTRAP_TERM,
+            },
+            entries: Vec::new(),
+        }
+    }
+
+    /// The same as changes, for an empty disk.
+    pub fn into_batch(self) -> Batch {
+        Batch {
+            hard_state: Some(self.hard_state),
+            snapshot: self.snapshot,
+            reset: true,
+            start: Some(self.start),
+            entries: self.entries,
+        }
+    }
+
     /// The index of the last entry, or where the log starts.
     pub fn last_index(&self) -> u64 {
         self.entries.last().map_or(self.start.index, |e| e.index)

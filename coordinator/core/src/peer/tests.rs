@@ -32,10 +32,9 @@ fn logger() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
 }
 
-fn start(id: u64, size: u64, seed: u64, disk: &Stored) -> Peer {
+fn start(id: u64, seed: u64, disk: &Stored) -> Peer {
     let config = PeerConfig {
         id,
-        voters: (1..=size).collect(),
         seed: seed.wrapping_mul(31).wrapping_add(id),
     };
     Peer::new(&config, disk.clone(), &logger()).unwrap()
@@ -48,9 +47,9 @@ fn state_of(snapshot: &wire::RaftSnapshot) -> Vec<Vec<u8>> {
 impl World {
     fn new(size: u64, seed: u64) -> Self {
         let member = |id| {
-            let disk = Stored::default();
+            let disk = Stored::bootstrap((1..=size).collect(), 1, Vec::new());
             let member = Member {
-                peer: start(id, size, seed, &disk),
+                peer: start(id, seed, &disk),
                 disk,
                 writing: VecDeque::new(),
                 state: Vec::new(),
@@ -91,10 +90,13 @@ impl World {
                 member.reads.append(&mut ready.reads);
                 for entry in ready.committed.drain(..) {
                     let index = entry.index;
-                    if !entry.data.is_empty() {
-                        member.state.push(entry.data);
+                    if let Content::Command(data) = entry.content {
+                        member.state.push(data);
                     }
                     member.peer.applied(index);
+                }
+                if member.peer.wants_snapshot() {
+                    member.peer.offer_snapshot(member.state.concat());
                 }
                 member.writing.push_back(ready);
             }
@@ -122,15 +124,16 @@ impl World {
             if cut || (self.lose_snapshots && message.snapshot.is_some()) {
                 continue;
             }
-            let to = self.members.get_mut(&message.to).unwrap();
-            to.peer.step(message).unwrap();
+            if let Some(to) = self.members.get_mut(&message.to) {
+                to.peer.step(message).unwrap();
+            }
         }
     }
 
     fn crash(&mut self, id: u64) {
-        let (size, seed) = (self.members.len() as u64, self.seed + self.rounds);
+        let seed = self.seed + self.rounds;
         let member = self.members.get_mut(&id).unwrap();
-        member.peer = start(id, size, seed, &member.disk);
+        member.peer = start(id, seed, &member.disk);
         member.writing.clear();
         member.state = member
             .disk
@@ -264,7 +267,9 @@ fn a_member_far_behind_receives_a_snapshot() {
     }
     for member in world.members.values_mut() {
         let state = member.state.concat();
-        let batch = member.peer.compact(state, member.peer.commit_index());
+        let batch = member
+            .peer
+            .compact(state, member.peer.commit_index(), u64::MAX);
         member.disk.apply(&batch);
     }
     world.cut.clear();
@@ -292,7 +297,9 @@ fn a_lost_snapshot_is_sent_again() {
     }
     let member = world.members.get_mut(&leader).unwrap();
     let state = member.state.concat();
-    let batch = member.peer.compact(state, member.peer.commit_index());
+    let batch = member
+        .peer
+        .compact(state, member.peer.commit_index(), u64::MAX);
     member.disk.apply(&batch);
     world.cut.clear();
     world.lose_snapshots = true;
@@ -314,23 +321,124 @@ fn reads_wait_for_a_majority() {
     let leader = world.leader();
     let commit = world.members[&leader].peer.commit_index();
     let member = world.members.get_mut(&leader).unwrap();
-    member.peer.read_index(41);
+    member.peer.read_index(vec![41]);
     world.round();
     let reads = std::mem::take(&mut world.members.get_mut(&leader).unwrap().reads);
     assert_eq!(
         reads,
         [ReadReady {
-            context: 41,
+            context: vec![41],
             index: commit
         }]
     );
     world.cut.insert(leader);
     let member = world.members.get_mut(&leader).unwrap();
-    member.peer.read_index(42);
+    member.peer.read_index(vec![42]);
     for _ in 0..3 {
         world.round();
     }
     assert!(world.members[&leader].reads.is_empty());
+}
+
+#[test]
+fn another_member_reads_by_asking_the_leader() {
+    let mut world = World::new(3, 17);
+    world.propose(1);
+    let leader = world.leader();
+    let commit = world.members[&leader].peer.commit_index();
+    let other = if leader == 1 { 2 } else { 1 };
+    let read = |world: &mut World, context| {
+        let member = world.members.get_mut(&other).unwrap();
+        member.peer.read_index(vec![context]);
+        world.round();
+        std::mem::take(&mut world.members.get_mut(&other).unwrap().reads)
+    };
+    let expected = ReadReady {
+        context: vec![7],
+        index: commit,
+    };
+    assert_eq!(read(&mut world, 7), [expected]);
+    world.cut.insert(leader);
+    assert_eq!(read(&mut world, 8), []);
+}
+
+/// Proposes the change where the leader is, and waits until it is applied everywhere.
+fn change(world: &mut World, changes: &[MemberChange]) {
+    let leader = world.leader();
+    let peer = &mut world.members.get_mut(&leader).unwrap().peer;
+    peer.propose_membership(changes).unwrap();
+    for _ in 0..10 {
+        world.round();
+    }
+}
+
+fn membership(voters: &[u64], learners: &[u64]) -> Membership {
+    Membership {
+        voters: voters.to_vec(),
+        learners: learners.to_vec(),
+        voters_before: Vec::new(),
+    }
+}
+
+#[test]
+fn members_come_and_go() {
+    let mut world = World::new(3, 21);
+    world.propose(1);
+    let leader = world.leader();
+    let leaves = if leader == 1 { 2 } else { 1 };
+    let disk = Stored::default();
+    let newcomer = Member {
+        peer: start(4, 21, &disk),
+        disk,
+        writing: VecDeque::new(),
+        state: Vec::new(),
+        reads: Vec::new(),
+    };
+    change(&mut world, &[MemberChange::AddLearner(4)]);
+    world.members.insert(4, newcomer);
+    for _ in 0..10 {
+        world.round();
+    }
+    let peer = &world.members[&4].peer;
+    assert_eq!(peer.membership(), membership(&[1, 2, 3], &[4]));
+    assert_eq!(world.members[&4].state.concat(), [1], "by a snapshot");
+    assert!(world.members[&4].disk.snapshot.is_some());
+    // Both at once, by a joint group that is left by a change of its own.
+    let both = [MemberChange::AddVoter(4), MemberChange::Remove(leaves)];
+    change(&mut world, &both);
+    let joint = world.members[&leader].peer.membership();
+    assert_eq!(joint.voters_before, [1, 2, 3]);
+    assert!(joint.votes(4) && joint.votes(leaves));
+    change(&mut world, &[]);
+    let voters: Vec<u64> = (1..=4).filter(|id| *id != leaves).collect();
+    world.members.remove(&leaves);
+    assert_eq!(world.leader(), leader);
+    for id in &voters {
+        let found = world.members[id].peer.membership();
+        assert_eq!(found, membership(&voters, &[]), "{id}");
+    }
+    // What was changed after the snapshot on disk is found again.
+    for id in &voters {
+        world.crash(*id);
+    }
+    world.propose(2);
+    for id in voters.iter().copied() {
+        assert_eq!(world.members[&id].peer.membership().voters, voters, "{id}");
+        assert_eq!(world.members[&id].state.concat(), [1, 2], "{id}");
+    }
+}
+
+#[test]
+fn a_second_change_of_membership_waits() {
+    let mut world = World::new(3, 23);
+    let leader = world.leader();
+    let peer = &mut world.members.get_mut(&leader).unwrap().peer;
+    peer.propose_membership(&[MemberChange::AddLearner(4)])
+        .unwrap();
+    assert_eq!(
+        peer.propose_membership(&[MemberChange::AddLearner(5)]),
+        Err(ProposeError::Busy)
+    );
 }
 
 #[test]
@@ -342,7 +450,7 @@ fn leadership_is_handed_over() {
         .get_mut(&old)
         .unwrap()
         .peer
-        .transfer_leadership();
+        .transfer_leadership(None);
     for _ in 0..3 {
         world.round();
     }
@@ -369,7 +477,7 @@ fn nonsense_from_outside_is_refused() {
     let cases: Vec<(&str, Spoil)> = vec![
         ("no type", Box::new(|m| m.message_type = 0)),
         ("unknown type", Box::new(|m| m.message_type = 99)),
-        ("stranger", Box::new(|m| m.from = 9)),
+        ("nobody", Box::new(|m| m.from = 0)),
         ("itself", Box::new(|m| m.from = 1)),
         ("misrouted", Box::new(|m| m.to = 3)),
         ("snapshot without one", Box::new(|m| m.message_type = 5)),
@@ -397,7 +505,7 @@ fn nonsense_from_outside_is_refused() {
         let mut bad = good.clone();
         spoil(&mut bad);
         assert!(peer.step(bad).is_err(), "{name}");
-        assert_eq!(peer.term(), 0, "{name}");
+        assert_eq!(peer.term(), 1, "{name}");
     }
     assert!(peer.step(good).is_ok());
 }
@@ -415,7 +523,7 @@ fn a_heartbeat_beyond_the_log_is_survived() {
     };
     let peer = &mut world.members.get_mut(&1).unwrap().peer;
     assert!(peer.step(heartbeat).is_ok());
-    assert_eq!((peer.term(), peer.commit_index()), (5, 0));
+    assert_eq!((peer.term(), peer.commit_index()), (5, 1));
 }
 
 #[test]
@@ -458,11 +566,7 @@ fn a_stored_log_that_does_not_fit_together_is_refused() {
         entries: vec![entry(1)],
         ..Stored::default()
     };
-    let config = PeerConfig {
-        id: 1,
-        voters: vec![1],
-        seed: 1,
-    };
+    let config = PeerConfig { id: 1, seed: 1 };
     for stored in [gap, no_snapshot, short] {
         assert!(Peer::new(&config, stored, &logger()).is_err());
     }

@@ -15,6 +15,8 @@ impl Record for Coordinator {
     type Wire = wire::Coordinator;
     type WireKey = u64;
     const NOUN: &'static str = "coordinator";
+    const WRITTEN_BY: Option<&'static str> =
+        Some("`vtctl coordinator add` and `vtctl coordinator remove`");
 
     fn key_to_wire(id: u64) -> u64 {
         id

@@ -15,6 +15,8 @@ impl Record for ReplicaSet {
     type Wire = wire::ReplicaSet;
     type WireKey = String;
     const NOUN: &'static str = "replica set";
+    const WRITTEN_BY: Option<&'static str> =
+        Some("`vtctl replica-set switchover`, and reports of agents");
     const IS_HELD: bool = true;
     const WHEN_MISSING: &'static str = "start an agent with a tablet in it first";
 

@@ -9,6 +9,7 @@ impl Record for SchemaChange {
     type Wire = wire::SchemaChange;
     type WireKey = u64;
     const NOUN: &'static str = "schema change";
+    const WRITTEN_BY: Option<&'static str> = Some("`vtctl schema apply`");
 
     fn key_to_wire(id: u64) -> u64 {
         id

@@ -14,6 +14,7 @@ impl Record for Tablet {
     type Wire = wire::Tablet;
     type WireKey = String;
     const NOUN: &'static str = "tablet";
+    const WRITTEN_BY: Option<&'static str> = Some("the configuration of its agent");
 
     fn key_to_wire(alias: TabletAlias) -> String {
         alias.to_string()
