@@ -133,6 +133,8 @@ pub struct Member {
     /// Decisions up to here were told in an earlier life.
     told_up_to: u64,
     last_heard_ms: BTreeMap<u64, u64>,
+    /// Since nobody was heard.
+    lonely_ticks: u32,
     disk_full: bool,
     /// Another member has said that this one was removed.
     removed: bool,
@@ -181,6 +183,7 @@ impl Member {
             snapshot_index,
             told_up_to,
             last_heard_ms: BTreeMap::new(),
+            lonely_ticks: 0,
             disk_full: false,
             removed: false,
             stopping_ticks: None,
@@ -234,6 +237,7 @@ impl Member {
         for to in self.senders.tick() {
             self.peer.snapshot_sent(to, false);
         }
+        self.knock_if_lonely();
         self.membership_due = true;
         if let Some(ticks) = &mut self.stopping_ticks {
             *ticks = ticks.saturating_sub(1);

@@ -235,7 +235,9 @@ impl Peer {
 
     /// One tick passed.
     pub fn tick(&mut self) {
-        self.node.tick();
+        if !self.installs_snapshot() {
+            self.node.tick();
+        }
         self.give_up_lost_snapshots();
         self.keep_election_ticks();
     }
@@ -255,10 +257,22 @@ impl Peer {
             // The leader remembers more than this member has only if its disk was lost; what is there must do.
             message.commit = message.commit.min(self.node.raft.raft_log.last_index());
         }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installs_snapshot() {
+            // The leader that wanted to hand over goes on leading.
+            return Ok(());
+        }
         // What the library drops without harm, it reports as an error: a message of an unknown member, for example.
         drop(self.node.step(message));
         self.keep_election_ticks();
         Ok(())
+    }
+
+    /// A snapshot of the leader is on its way to the disk. The library counts it as applied when it is there, and panics if it is
+    /// to campaign before: the entries that it wants to look through are gone.
+    fn installs_snapshot(&self) -> bool {
+        self.unpersisted
+            .iter()
+            .any(|(_, snapshot)| snapshot.is_some())
     }
 
     /// Appends an entry to the log of the group; whether it is committed is seen in a later [`Ready`].

@@ -17,6 +17,9 @@ use crate::{
     event::Now,
 };
 
+/// Ticks without a word of anybody after which a member asks the others: some elections long.
+const LONELY_TICKS: u32 = 100;
+
 /// Whether the command may change who is in the group, or where.
 pub(super) fn touches_group(command: &Command) -> bool {
     let mut changes = command.changes.iter();
@@ -27,7 +30,10 @@ impl Member {
     pub(super) fn message(&mut self, now: Now, message: wire::MemberMessage) {
         let from = message.from;
         match self.listen_to(message) {
-            Ok(()) => drop(self.last_heard_ms.insert(from, now.monotonic_ms)),
+            Ok(()) => {
+                self.last_heard_ms.insert(from, now.monotonic_ms);
+                self.lonely_ticks = 0;
+            }
             Err(why) => self.outputs.push(Output::Refused { from, why }),
         }
     }
@@ -71,6 +77,19 @@ impl Member {
             Body::Raft(_) | Body::Removed(_) => {}
         }
         Ok(())
+    }
+
+    /// A member to whom nobody speaks asks whether it is still one: a learner that was removed while it could not be reached
+    /// never campaigns, and would wait for ever. What it says means nothing to those who know it.
+    pub(super) fn knock_if_lonely(&mut self) {
+        self.lonely_ticks += 1;
+        if self.lonely_ticks < LONELY_TICKS || self.peer.is_leader() {
+            return;
+        }
+        self.lonely_ticks = 0;
+        for to in self.addresses().into_keys() {
+            self.send(to, Body::Progress(wire::SnapshotProgress::default()));
+        }
     }
 
     fn chunk(&mut self, from: u64, chunk: SnapshotChunk) -> Result<(), MessageRefused> {
