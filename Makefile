@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check bench hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -29,6 +29,9 @@ check: ## format and lints, as CI wants them
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null || rustup component add rustfmt clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+sim: ## SEEDS=N FIRST_SEED=M: simulated coordinator groups and failovers, a seed each; failing ones are told with their story
+	$(scripts)/sim $(or $(SEEDS),5000) $(or $(FIRST_SEED),1)
 
 bench: build ## side by side with HAProxy and MySQL Router; figures into target/bench
 	tests/bench/run

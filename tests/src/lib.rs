@@ -2,5 +2,6 @@
 
 pub mod check;
 pub mod cluster;
+pub mod group;
 pub mod sim;
 pub mod tidy;

@@ -11,7 +11,7 @@ mod host;
 mod injure;
 mod mysqld;
 mod network;
-mod random;
+pub(crate) mod random;
 mod replication;
 mod world;
 

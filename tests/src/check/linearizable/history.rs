@@ -69,11 +69,10 @@ impl Operation {
 
     /// Whether an order has to place it, or may.
     pub(super) fn matters(&self) -> bool {
-        match (&self.call, &self.answer) {
-            (_, Some((_, Answer::Refused))) => false,
-            (Call::Read { .. }, None | Some((_, Answer::Unknown))) => false,
-            _ => true,
-        }
+        let answer = self.answer.as_ref().map(|(_, answer)| answer);
+        let is_read = matches!(self.call, Call::Read { .. });
+        let open = matches!(answer, None | Some(Answer::Unknown));
+        answer != Some(&Answer::Refused) && !(is_read && open)
     }
 }
 
@@ -148,6 +147,10 @@ impl History {
         };
         assert!(fits, "{answer:?} does not answer {operation}");
         operation.answer = Some((at, answer));
+    }
+
+    pub fn operation(&self, id: OperationId) -> &Operation {
+        &self.operations[id.0]
     }
 
     pub fn operations(&self) -> &[Operation] {
