@@ -13,8 +13,11 @@ use crate::node::{Handle, NodeStatus};
 
 pub mod admin;
 pub mod agent;
+pub mod caller;
 pub mod error;
+pub mod guard;
 pub mod records;
+pub mod roles;
 pub mod routing;
 
 mod streams;

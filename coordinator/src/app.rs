@@ -5,13 +5,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow};
 use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::transport::server::TcpIncoming;
 use tracing::info;
 use vt_proto::wire::{self, MemberMessage};
+use vt_tls::{
+    listen::{Incoming, Limits, Mode},
+    live::Live,
+    role::Role,
+};
 
 use crate::{
     api,
     config::Config,
+    dial::Dialer,
     http,
     metrics::Metrics,
     node::{Handle, Node, NodeConfig},
@@ -23,6 +28,10 @@ use crate::{
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Streams on one connection; an agent needs two, an operator's tool a few.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// The headers of one request; a certificate's name and a few words of metadata.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Connections to metrics and the status page: Prometheus, a load balancer and some people.
+const HTTP_CONNECTIONS_MAX: usize = 256;
 /// How long open streams and requests may delay the stop.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -33,8 +42,8 @@ pub struct App {
     config: Config,
     node: Node,
     inbox: mpsc::Sender<MemberMessage>,
-    listener: TcpListener,
-    http_listener: TcpListener,
+    incoming: Incoming,
+    http_incoming: Incoming,
 }
 
 impl App {
@@ -43,6 +52,8 @@ impl App {
         let listener = bind(config.listen, "listen").await?;
         let http_listener = bind(config.http_listen, "http_listen").await?;
         let metrics = Arc::new(Metrics::default());
+        let (incoming, http_incoming) =
+            open_doors(&config, listener, http_listener, &metrics).await?;
         let cluster_id = config.cluster_id();
         let node_config = NodeConfig {
             cluster_id: cluster_id.clone(),
@@ -52,7 +63,7 @@ impl App {
             seed: rand::random(),
         };
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let outbox = Outbox::new(metrics.clone());
+        let outbox = Outbox::new(metrics.clone(), Dialer::new(config.tls.clone()));
         let data_dir = config.data_dir.clone();
         let node_metrics = metrics.clone();
         let load = move || {
@@ -68,8 +79,8 @@ impl App {
             config,
             node,
             inbox,
-            listener,
-            http_listener,
+            incoming,
+            http_incoming,
         })
     }
 
@@ -88,14 +99,14 @@ impl App {
         let stop_servers = CancellationToken::new();
         let raft = RaftTransport::service(cluster_id.clone(), self.inbox, self.metrics.clone());
         let grpc = serve_grpc(
-            self.listener,
+            self.incoming,
             raft,
             self.handle.clone(),
             stop_servers.clone(),
         );
         let grpc = spawn(grpc);
         let page = http::Page::new(self.config, self.handle, self.metrics);
-        let http = spawn(http::serve(self.http_listener, page, stop_servers.clone()));
+        let http = spawn(http::serve(self.http_incoming, page, stop_servers.clone()));
         let node = spawn(self.node.run(stop));
         let mut parts = Parts { grpc, http };
         let outcome = tokio::select! {
@@ -151,19 +162,50 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-async fn serve_grpc(
+/// Lets connections in: with certificates, or in plaintext where the configuration says so. Metrics and the status page are
+/// public to whoever reaches the port, so there only the server shows a certificate, and none on loopback.
+async fn open_doors(
+    config: &Config,
     listener: TcpListener,
+    http_listener: TcpListener,
+    metrics: &Metrics,
+) -> anyhow::Result<(Incoming, Incoming)> {
+    let (mode, http_mode) = match &config.tls {
+        None => (Mode::Plaintext, Mode::Plaintext),
+        Some(files) => {
+            let live = Live::start(files.clone(), Role::Coordinator, metrics.tls.clone());
+            let live = live.await.context("[tls]")?;
+            let http_mode = match config.http_listen.ip().is_loopback() {
+                true => Mode::Plaintext,
+                false => Mode::ServerOnly(live.clone()),
+            };
+            (Mode::Mutual(live), http_mode)
+        }
+    };
+    let (limits, tls) = (config.limits, &metrics.tls);
+    let http_limits = Limits {
+        connections: HTTP_CONNECTIONS_MAX,
+        connections_per_address: HTTP_CONNECTIONS_MAX,
+        ..limits
+    };
+    let grpc = Incoming::start(listener, mode, limits, "grpc", tls.clone());
+    let http = Incoming::start(http_listener, http_mode, http_limits, "http", tls.clone());
+    Ok((grpc.context("listen")?, http.context("http_listen")?))
+}
+
+async fn serve_grpc(
+    incoming: Incoming,
     raft: wire::raft_transport_server::RaftTransportServer<RaftTransport>,
     handle: Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let routes = api::routes(&handle, &stop)?.add_service(raft);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_routes(routes)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .add_routes(api::guard::guarded(routes))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
         .context("the gRPC server has failed")

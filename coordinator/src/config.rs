@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, path::Pat
 
 use toml::{Table, Value};
 use vt_coordinator_core::codec::fingerprint;
+use vt_tls::{files::TlsFiles, listen::Limits};
+
+mod security;
 
 /// Members that a group may have: an odd number, so that none is there in vain.
 const MEMBER_COUNTS: [usize; 3] = [1, 3, 5];
@@ -28,6 +31,10 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Where each member serves gRPC, as host:port.
     pub members: BTreeMap<u64, String>,
+    /// None: everything is plaintext, on loopback.
+    pub tls: Option<TlsFiles>,
+    /// Who may connect how often.
+    pub limits: Limits,
     pub log_format: LogFormat,
     /// Which log lines are written, as in `info` or `info,vt_coordinator=debug`.
     pub log_filter: String,
@@ -83,6 +90,7 @@ impl Config {
         let log_filter = log.optional_text("filter").unwrap_or("info".to_owned());
         let log_filter = log.check("filter", Some(log_filter), check_filter);
         check_together(&mut root, member_id, &members, listen, http_listen);
+        let security = security::resolve(&mut root);
         let mut mistakes = root.finish();
         mistakes.extend(log.finish());
         let config = || {
@@ -93,6 +101,8 @@ impl Config {
                 listen: listen?,
                 http_listen: http_listen?,
                 members,
+                tls: security.tls,
+                limits: security.limits,
                 log_format: log_format?,
                 log_filter: log_filter?,
             })
@@ -318,6 +328,7 @@ member_id = 1
 data_dir = "/var/lib/vitrail/coordinator"
 listen = "127.0.0.1:15100"
 http_listen = "127.0.0.1:15101"
+plaintext = true
 [members]
 1 = "127.0.0.1:15100"
 2 = "127.0.0.1:15110"
@@ -370,12 +381,45 @@ http_listen = "127.0.0.1:15101"
                 "log.filter",
             ),
             ("cluster =", "cluster", "TOML parse error"),
+            ("plaintext = true", "plaintext = 1", "plaintext: it must be"),
+            (
+                "[members]",
+                "[tls]\ncertificate = \"/a\"\nkey = \"/b\"\nca = \"/c\"\n[members]",
+                "plaintext: there is [tls] too",
+            ),
+            (
+                "[members]",
+                "[tls]\ncertificate = \"a\"\n[members]",
+                "tls.certificate: write it from the root",
+            ),
+            (
+                "[members]",
+                "[tls]\nkey = \"/a\"\n[members]",
+                "tls.ca: it is missing",
+            ),
+            (
+                "[members]",
+                "[limits]\nconnections = 0\n[members]",
+                "limits.connections: it must be",
+            ),
         ];
         for (from, to, expected) in cases {
             let mistakes = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             let found = mistakes.iter().any(|mistake| mistake.contains(expected));
             assert!(found, "{expected}: {mistakes:?}");
         }
+    }
+
+    #[test]
+    fn certificates_and_limits_are_read() {
+        let tls =
+            "[limits]\nconnections = 7\n[tls]\ncertificate = \"/a\"\nkey = \"/b\"\nca = \"/c\"";
+        let text = GOOD.replace("plaintext = true", tls);
+        let config = Config::parse(&text.replace("127.0.0.1:15101", "10.0.0.1:15101")).unwrap();
+        let files = config.tls.unwrap();
+        assert_eq!(files.ca, Path::new("/c"));
+        assert_eq!(config.limits.connections, 7);
+        assert_eq!(Config::parse(GOOD).unwrap().tls, None);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use axum::{
     response::{Html, IntoResponse},
     routing::get,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vt_coordinator_core::Core;
 use vt_proto::topology::Phase;
+use vt_tls::listen::Incoming;
 
 use crate::{
     config::Config,
@@ -45,11 +45,7 @@ impl Page {
 }
 
 /// Serves until `stop`.
-pub async fn serve(
-    listener: TcpListener,
-    page: Page,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn serve(listener: Incoming, page: Page, stop: CancellationToken) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/", get(status_page))
         .route("/metrics", get(metrics_text))

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod dial;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -11,6 +11,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use vt_tls::metrics::TlsMetrics;
 
 /// What Prometheus must be told about the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +37,7 @@ pub struct Metrics {
     pub persist_seconds: Histogram,
     pub batches_per_flush: Histogram,
     pub tick_late_seconds: Gauge<f64, AtomicU64>,
+    pub tls: TlsMetrics,
 }
 
 impl Default for Metrics {
@@ -84,6 +86,8 @@ impl Default for Metrics {
             "Batches that shared one flush",
             batches_per_flush.clone(),
         );
+        let tls = TlsMetrics::default();
+        tls.register(&mut registry);
         Self {
             registry,
             leader,
@@ -104,6 +108,7 @@ impl Default for Metrics {
             persist_seconds,
             batches_per_flush,
             tick_late_seconds,
+            tls,
         }
     }
 }

@@ -23,6 +23,7 @@ use vt_proto::wire::{
     self, AgentMessage, CoordinatorMessage, admin_client::AdminClient,
     agent_uplink_client::AgentUplinkClient, routing_client::RoutingClient,
 };
+use vt_tls::listen::Limits;
 
 #[path = "api/records.rs"]
 mod records;
@@ -60,6 +61,8 @@ impl Group {
                 listen: ports[position],
                 http_listen: ports[position + 3],
                 members: addresses.clone(),
+                tls: None,
+                limits: Limits::default().plaintext(),
                 log_format: LogFormat::Text,
                 log_filter: "info".to_owned(),
             };

@@ -50,7 +50,18 @@ const LAYERS: &[Layers] = &[
             &["node"],
             &["watch", "raft", "storage"],
             &["logging"],
-            &["config", "metrics"],
+            &["config", "metrics", "dial"],
+        ],
+    },
+    Layers {
+        source: "proto/tls/src",
+        groups: &[
+            &["lib"],
+            &["listen"],
+            &["live", "dial"],
+            &["files"],
+            &["trust"],
+            &["role", "metrics"],
         ],
     },
     Layers {

@@ -17,7 +17,7 @@ use vt_proto::{
 };
 
 use super::{
-    error, views,
+    caller, error, views,
     write::{CONFLICTS_MAX, Written, write},
 };
 use crate::node::{Handle, NodeStatus};
@@ -115,7 +115,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::GetClusterRequest>,
     ) -> Result<Response<wire::ClusterView>, Status> {
-        let stale = request.into_inner().stale;
+        let stale = caller::take(request).stale;
         self.read(stale, views::cluster).await.map(Response::new)
     }
 
@@ -123,7 +123,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ListKeyspacesRequest>,
     ) -> Result<Response<wire::ListKeyspacesResponse>, Status> {
-        let stale = request.into_inner().stale;
+        let stale = caller::take(request).stale;
         let keyspaces = self
             .read(stale, |core, _| views::keyspaces(core.state()))
             .await?;
@@ -134,7 +134,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::CreateKeyspaceRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let name = keyspace_name(&request.name)?;
         let set = replica_set_name(&request.replica_set)?;
         let make = move |core: &Core, id: &str, now| {
@@ -155,7 +155,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::DeleteKeyspaceRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let name = keyspace_name(&request.name)?;
         let (force, expected) = (request.force, Revision(request.expected_revision));
         let make = move |core: &Core, id: &str, now| {
@@ -171,7 +171,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ListReplicaSetsRequest>,
     ) -> Result<Response<wire::ListReplicaSetsResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let name = replica_set_name(&request.name)?;
         let look = move |core: &Core, status: &NodeStatus| {
             views::replica_sets(core, status.now, name.as_ref())
@@ -186,7 +186,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ListTabletsRequest>,
     ) -> Result<Response<wire::ListTabletsResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let alias = alias("alias", &request.alias)?;
         let look = move |core: &Core, status: &NodeStatus| {
             views::tablets(core, status.now, alias.as_ref())
@@ -199,7 +199,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let set = replica_set_name(&request.replica_set)?;
         let set =
             set.ok_or_else(|| Status::invalid_argument("name the replica set to switch over"))?;
@@ -223,7 +223,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ListEventsRequest>,
     ) -> Result<Response<wire::ListEventsResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let events = self
             .read(false, move |core, _| views::events(core.state(), &request))
             .await?;
@@ -234,7 +234,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ApplySchemaRequest>,
     ) -> Result<Response<wire::ApplySchemaResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let keyspace = keyspace_name(&request.keyspace)?;
         let statements = request.statements;
         let (of, asked) = (keyspace.clone(), statements.clone());
@@ -257,7 +257,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::GetSchemaChangeRequest>,
     ) -> Result<Response<wire::SchemaChangeView>, Status> {
-        let id = request.into_inner().id;
+        let id = caller::take(request).id;
         let look = move |core: &Core, _: &NodeStatus| core.state().schema_changes.get(&id).cloned();
         let change = self.read(false, look).await?;
         let change =
@@ -272,7 +272,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::GetVschemaRequest>,
     ) -> Result<Response<wire::Vschema>, Status> {
-        let keyspace = keyspace_name(&request.into_inner().keyspace)?;
+        let keyspace = keyspace_name(&caller::take(request).keyspace)?;
         let look = move |core: &Core, _: &NodeStatus| {
             known_keyspace(core.state(), &keyspace)?;
             Ok(views::vschema(core.state(), &keyspace))
@@ -284,7 +284,7 @@ impl wire::admin_server::Admin for Admin {
         &self,
         request: Request<wire::ApplyVschemaRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let keyspace = keyspace_name(&request.keyspace)?;
         let replace = request.replace;
         let mut tables: Vec<_> = request.tables.into_iter().collect();

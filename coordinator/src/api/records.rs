@@ -18,7 +18,7 @@ use vt_proto::{
 };
 
 use super::{
-    error, require_cluster,
+    caller, error, require_cluster,
     write::{self, write},
 };
 use crate::node::Handle;
@@ -51,7 +51,7 @@ impl records_server::Records for Records {
         &self,
         request: Request<wire::WriteRecordsRequest>,
     ) -> Result<Response<wire::WriteRecordsResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let changes = changes(request.changes)?;
         let make = move |core: &Core, id: &str, now| {
             intent::write_records(core.state(), &changes, id, now)
@@ -66,7 +66,7 @@ impl records_server::Records for Records {
         &self,
         request: Request<wire::ReadRecordsRequest>,
     ) -> Result<Response<wire::ReadRecordsResponse>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         let kinds = kinds(&request.kinds)?;
         let keys = keys(request.keys)?;
         let look = move |core: &Core, _: &_| {
@@ -89,7 +89,7 @@ impl records_server::Records for Records {
         &self,
         request: Request<wire::WatchRecordsRequest>,
     ) -> Result<Response<Updates>, Status> {
-        let request = request.into_inner();
+        let request = caller::take(request);
         require_cluster(&self.node.status().borrow(), &request.cluster_id)?;
         let kinds = kinds(&request.kinds)?;
         let reader = Reader::new(self.fulls.clone(), request.after_revision, kinds);

@@ -7,7 +7,7 @@ use vt_coordinator_core::{
 };
 use vt_proto::epoch::Revision;
 
-use super::error;
+use super::{caller::signed, error};
 use crate::node::{Handle, WriteError};
 
 /// How often an intent is made anew when somebody else changed its records meanwhile. More means a fight, which is the
@@ -56,7 +56,10 @@ where
         let (outcome, command) = match made {
             Plan::Refuse(status) => return Err(status),
             Plan::Done(outcome) => (outcome.map_err(WriteError::Refused), None),
-            Plan::Propose(command) => (node.propose(command.clone()).await, Some(command)),
+            Plan::Propose(command) => {
+                let command = signed(command);
+                (node.propose(command.clone()).await, Some(command))
+            }
         };
         match outcome {
             Ok(Revision(revision)) => return Ok(Written { revision, command }),

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 use vt_proto::wire::{
     MemberMessage, RaftStreamEnd, raft_transport_client::RaftTransportClient, raft_transport_server,
 };
 
-use crate::metrics::Metrics;
+use crate::{dial::Dialer, metrics::Metrics};
 
 /// Bytes of one message: an append message of raft, with room; snapshots come in chunks.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -21,18 +21,15 @@ const OUTBOX_MAX: usize = 1_024;
 pub const INBOX_MAX: usize = 4_096;
 /// Messages between the queue and the connection: hand-over only.
 const STREAM_MAX: usize = 16;
-/// A member that does not accept a connection within this time is tried again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pauses between attempts to connect: short, because a restarted member should be in contact before an election ends.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How a connection to a host that vanished is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Where messages to the other members are left.
 pub struct Outbox {
     queues: BTreeMap<u64, Queue>,
     metrics: Arc<Metrics>,
+    dialer: Dialer,
 }
 
 struct Queue {
@@ -44,10 +41,11 @@ struct Queue {
 
 impl Outbox {
     /// Without anybody to send to; see [`Outbox::set_members`].
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, dialer: Dialer) -> Self {
         Self {
             queues: BTreeMap::new(),
             metrics,
+            dialer,
         }
     }
 
@@ -55,10 +53,16 @@ impl Outbox {
     pub fn set_members(&mut self, members: &BTreeMap<u64, String>) {
         self.queues
             .retain(|id, queue| members.get(id) == Some(&queue.address));
+        let dialer = &self.dialer;
         for (id, address) in members {
             self.queues.entry(*id).or_insert_with(|| {
                 let (messages, receiver) = mpsc::channel(OUTBOX_MAX);
-                let connection = tokio::spawn(keep_connected(*id, address.clone(), receiver));
+                let connection = tokio::spawn(keep_connected(
+                    *id,
+                    address.clone(),
+                    receiver,
+                    dialer.clone(),
+                ));
                 Queue {
                     address: address.clone(),
                     messages,
@@ -82,23 +86,16 @@ impl Outbox {
 }
 
 /// Connects again and again until the node is gone.
-async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<MemberMessage>) {
-    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
-        Ok(endpoint) => endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true),
-        Err(error) => {
-            warn!(member = id, address, %error, "the address of a member cannot be used");
-            return;
-        }
-    };
+async fn keep_connected(
+    id: u64,
+    address: String,
+    mut messages: mpsc::Receiver<MemberMessage>,
+    dialer: Dialer,
+) {
     let mut pause = PAUSE_MIN;
     let mut reachable = true;
     loop {
-        match endpoint.connect().await {
+        match dialer.dial(&address).await {
             Ok(channel) => {
                 info!(member = id, address, "connected to member");
                 let client =
@@ -114,10 +111,9 @@ async fn keep_connected(id: u64, address: String, mut messages: mpsc::Receiver<M
             }
             Err(error) => {
                 if reachable {
-                    let error = with_causes(&error);
                     info!(
                         member = id,
-                        address, error, "member cannot be reached; trying on"
+                        address, %error, "member cannot be reached; trying on"
                     );
                 }
                 reachable = false;

@@ -29,6 +29,7 @@ use vt_proto::{
     epoch::Revision,
     topology::{Cell, Keyspace},
 };
+use vt_tls::listen::Limits;
 
 /// Longer than anything here may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -62,6 +63,8 @@ fn config(id: u64, directory: &Path, grpc: &[SocketAddr], http: &[SocketAddr]) -
         listen: grpc[position],
         http_listen: http[position],
         members: (1..).zip(grpc.iter().map(ToString::to_string)).collect(),
+        tls: None,
+        limits: Limits::default().plaintext(),
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }

@@ -54,7 +54,7 @@ impl Processes {
     fn configure(&self, position: usize, grpc: SocketAddr, http: SocketAddr) {
         let data_dir = self.path(position, "data");
         let mut text = format!(
-            "cluster = \"kill\"\nmember_id = {}\ndata_dir = \"{}\"\nlisten = \"{grpc}\"\nhttp_listen = \"{http}\"\n[members]\n",
+            "cluster = \"kill\"\nmember_id = {}\ndata_dir = \"{}\"\nlisten = \"{grpc}\"\nhttp_listen = \"{http}\"\nplaintext = true\n[members]\n",
             position + 1,
             data_dir.display()
         );

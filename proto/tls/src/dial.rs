@@ -79,7 +79,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn open(files: TlsFiles, uri: Uri) -> io::Result<Connection> {
+pub(crate) async fn open(files: TlsFiles, uri: Uri) -> io::Result<Connection> {
     let host = uri.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or_default();
@@ -132,7 +132,8 @@ fn of_rustls(error: &rustls::Error) -> DialError {
     match error {
         rustls::Error::AlertReceived(alert) => refused(match alert {
             AlertDescription::CertificateRequired => "it asks for a certificate".to_owned(),
-            AlertDescription::UnknownCA => {
+            // The latter where a CA of the same name has another key.
+            AlertDescription::UnknownCA | AlertDescription::DecryptError => {
                 "it does not accept the CA of the certificate that was shown".to_owned()
             }
             AlertDescription::CertificateExpired => {

@@ -274,9 +274,7 @@ fn check_key_permissions(path: &Path) -> Result<(), TlsError> {
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
-        Ok(all) if all.is_empty() => {
-            Err(unusable(path, "holds no certificate in PEM".to_owned()))
-        }
+        Ok(all) if all.is_empty() => Err(unusable(path, "holds no certificate in PEM".to_owned())),
         Ok(all) => Ok(all),
         Err(error) => Err(unusable(path, format!("is not PEM: {error}"))),
     }
@@ -285,30 +283,41 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Ca;
+    use crate::tests::Ca;
 
     fn why(files: &TlsFiles) -> String {
-        files.load().err().map_or_else(String::new, |error| error.to_string())
+        files
+            .load()
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
     }
 
     #[test]
     fn files_that_do_not_fit_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let (ca, other) = (Ca::new(), Ca::new());
-        let files = ca.leaf("agent", "a", &["localhost"], 3_600).write(dir.path(), &[&ca]);
+        let files = ca
+            .leaf("agent", "a", &["localhost"], 3_600)
+            .write(dir.path(), &[&ca]);
         let loaded = files.load().unwrap();
         assert!(loaded.require(&files, Role::Agent).is_ok());
         let refused = loaded.require(&files, Role::Coordinator).unwrap_err();
         assert!(refused.what.contains("'agent'"), "{refused}");
 
         let second = dir.path().join("second");
-        let foreign = ca.leaf("agent", "a", &["localhost"], 3_600).write(&second, &[&other]);
+        let foreign = ca
+            .leaf("agent", "a", &["localhost"], 3_600)
+            .write(&second, &[&other]);
         assert!(why(&foreign).contains("is not accepted by the CAs of"));
         let mixed = TlsFiles {
             key: foreign.key.clone(),
             ..files.clone()
         };
-        assert!(why(&mixed).contains("does not belong to"), "{}", why(&mixed));
+        assert!(
+            why(&mixed).contains("does not belong to"),
+            "{}",
+            why(&mixed)
+        );
         let empty = TlsFiles {
             ca: files.key.clone(),
             ..files.clone()

@@ -10,4 +10,4 @@ pub mod role;
 pub mod trust;
 
 #[cfg(test)]
-mod testing;
+mod tests;

@@ -2,6 +2,7 @@
 //! by address. Who is refused is counted and closed; nobody waits for a place.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
@@ -58,7 +59,8 @@ pub enum Mode {
 pub struct Incoming {
     ready: mpsc::Receiver<Connection>,
     local: SocketAddr,
-    _accepting: AbortOnDropHandle<()>,
+    /// Holds the port; goes on while somebody asks for the next connection.
+    accepting: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Incoming {
@@ -80,12 +82,20 @@ impl Incoming {
             metrics,
             ready: sender,
         };
-        let accepting = tokio::spawn(Arc::new(door).run(listener));
         Ok(Self {
             ready,
             local,
-            _accepting: AbortOnDropHandle::new(accepting),
+            accepting: Box::pin(Arc::new(door).run(listener)),
         })
+    }
+
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Connection> {
+        // It has no end.
+        let _ = self.accepting.as_mut().poll(cx);
+        match self.ready.poll_recv(cx) {
+            Poll::Ready(Some(connection)) => Poll::Ready(connection),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -93,7 +103,8 @@ impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.ready.poll_recv(cx).map(|next| next.map(Ok))
+        self.poll_connection(cx)
+            .map(|connection| Some(Ok(connection)))
     }
 }
 
@@ -102,14 +113,9 @@ impl axum::serve::Listener for Incoming {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        match self.ready.recv().await {
-            Some(connection) => {
-                let address = connection.peer().address;
-                (connection, address)
-            }
-            // The accepting task ends with this value only.
-            None => std::future::pending().await,
-        }
+        let connection = poll_fn(|cx| self.poll_connection(cx)).await;
+        let address = connection.peer().address;
+        (connection, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -167,7 +173,8 @@ impl Door {
             Mode::Mutual(live) => {
                 let door = self.clone();
                 let loaded = live.current();
-                handshakes.spawn(async move { door.greet(stream, address, slot, loaded, true).await });
+                handshakes
+                    .spawn(async move { door.greet(stream, address, slot, loaded, true).await });
             }
             Mode::ServerOnly(live) => {
                 let door = self.clone();

@@ -27,11 +27,7 @@ pub struct Live {
 
 impl Live {
     /// Reads the files and goes on looking at them as long as anybody holds this value. The certificate must be of that role.
-    pub async fn start(
-        files: TlsFiles,
-        role: Role,
-        metrics: TlsMetrics,
-    ) -> Result<Self, TlsError> {
+    pub async fn start(files: TlsFiles, role: Role, metrics: TlsMetrics) -> Result<Self, TlsError> {
         let loaded = files.load()?;
         loaded.require(&files, role)?;
         metrics

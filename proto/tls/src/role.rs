@@ -18,12 +18,7 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 4] = [
-        Role::Agent,
-        Role::Coordinator,
-        Role::Operator,
-        Role::Viewer,
-    ];
+    pub const ALL: [Role; 4] = [Role::Agent, Role::Coordinator, Role::Operator, Role::Viewer];
 
     /// As it stands in certificates.
     pub fn as_str(self) -> &'static str {
@@ -117,7 +112,7 @@ fn text(attribute: &AttributeTypeAndValue<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Ca;
+    use crate::tests::Ca;
 
     #[test]
     fn the_subject_says_who_it_is() {

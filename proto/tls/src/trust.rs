@@ -24,7 +24,11 @@ pub struct WrongRole(pub String);
 
 impl fmt::Display for WrongRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "its certificate is not a coordinator's (OU '{}')", self.0)
+        write!(
+            f,
+            "its certificate is not a coordinator's (OU '{}')",
+            self.0
+        )
     }
 }
 
@@ -61,7 +65,8 @@ impl ServerCertVerifier for CoordinatorOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -70,7 +75,8 @@ impl ServerCertVerifier for CoordinatorOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

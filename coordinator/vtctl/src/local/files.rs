@@ -154,6 +154,7 @@ fn coordinator_config(cluster: &Cluster, member: &Member) -> Table {
         ("data_dir", path_value(&cluster.member_data_dir(member))),
         ("listen", format!("{HOST}:{grpc}").into()),
         ("http_listen", format!("{HOST}:{http}").into()),
+        ("plaintext", true.into()),
         ("members", Value::Table(members.collect())),
     ])
 }

@@ -29,7 +29,9 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "a CA of tests");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "a CA of tests");
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -40,7 +42,9 @@ impl Ca {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         if !unit.is_empty() {
-            params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationalUnitName, unit);
         }
         let now = SystemTime::now();
         let span = Duration::from_secs(seconds.unsigned_abs());
