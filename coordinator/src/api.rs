@@ -69,6 +69,11 @@ fn require_cluster(status: &NodeStatus, given: &str) -> Result<(), Status> {
     if given.is_empty() || given == status.cluster_id {
         return Ok(());
     }
+    if status.cluster_id.is_empty() {
+        return Err(error::retry(
+            "this coordinator is in no group yet".to_owned(),
+        ));
+    }
     Err(Status::permission_denied(format!(
         "this coordinator serves cluster {} and the caller belongs to {given}: correct its list of coordinators, \
          or remove its data directory if it is to move to this cluster",

@@ -2,10 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
-use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking, time::timeout};
+use anyhow::{Context, anyhow, bail};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
+use vt_coordinator_core::{codec, joining::Introduction, peer::Stored};
 use vt_proto::wire::{self, MemberMessage};
 use vt_tls::{
     listen::{Incoming, Limits, Mode},
@@ -17,11 +23,12 @@ use crate::{
     api,
     config::Config,
     dial::Dialer,
+    first::{self, Found, introduction},
     http,
     metrics::Metrics,
-    node::{Handle, Node, NodeConfig},
-    raft::transport::{INBOX_MAX, Outbox, RaftTransport},
-    storage::DiskStorage,
+    node::{Handle, Node, NodeConfig, Seat},
+    raft::transport::{Outbox, RaftTransport},
+    storage::{DiskStorage, Storage},
 };
 
 /// How a connection whose other end vanished is noticed.
@@ -40,7 +47,8 @@ pub struct App {
     pub handle: Handle,
     pub metrics: Arc<Metrics>,
     config: Config,
-    node: Node,
+    storage: DiskStorage,
+    seat: Seat,
     inbox: mpsc::Sender<MemberMessage>,
     incoming: Incoming,
     http_incoming: Incoming,
@@ -54,30 +62,24 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let (incoming, http_incoming) =
             open_doors(&config, listener, http_listener, &metrics).await?;
-        let cluster_id = config.cluster_id();
-        let node_config = NodeConfig {
-            cluster_id: cluster_id.clone(),
-            member_id: config.member_id,
-            directory_id: String::new(),
-            members: config.members.clone(),
-            seed: rand::random(),
-        };
-        let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let outbox = Outbox::new(metrics.clone(), Dialer::new(config.tls.clone()));
-        let data_dir = config.data_dir.clone();
-        let node_metrics = metrics.clone();
-        let load = move || {
-            let mut storage = DiskStorage::open(&data_dir, node_config.member_id)?;
-            storage.bind(&node_config.cluster_id)?;
-            let storage = Box::new(storage);
-            Node::load(node_config, storage, outbox, messages, node_metrics)
-        };
-        let (node, handle) = spawn_blocking(load).await??;
+        let (data_dir, member_id) = (config.data_dir.clone(), config.member_id);
+        let storage = spawn_blocking(move || DiskStorage::open(&data_dir, member_id)).await??;
+        if let Some(cluster_id) = &storage.identity().cluster_id
+            && !first::is_of(cluster_id, &config.cluster)
+        {
+            bail!(
+                "{} belongs to cluster {cluster_id}, and cluster is {:?}: correct the configuration, or give this member an empty data_dir",
+                config.data_dir.display(),
+                config.cluster
+            );
+        }
+        let (handle, inbox, seat) = Handle::new();
         Ok(Self {
             handle,
             metrics,
             config,
-            node,
+            storage,
+            seat,
             inbox,
             incoming,
             http_incoming,
@@ -86,28 +88,42 @@ impl App {
 
     /// Serves until `stop`, or until a part fails.
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let cluster_id = self.config.cluster_id();
         info!(
             member = self.config.member_id,
-            cluster_id,
             grpc = %self.config.listen,
             http = %self.config.http_listen,
             version = env!("CARGO_PKG_VERSION"),
             "coordinator starts"
         );
+        let identity = self.storage.identity();
+        let me = introduction(&self.config, &identity.directory_id);
+        let group = watch::Sender::new(identity.cluster_id.clone());
         // Servers stop after the node: handing leadership over needs them.
         let stop_servers = CancellationToken::new();
-        let raft = RaftTransport::service(cluster_id.clone(), self.inbox, self.metrics.clone());
+        let raft = RaftTransport {
+            me: me.clone(),
+            group: group.subscribe(),
+            handle: self.handle.clone(),
+            inbox: self.inbox,
+            metrics: self.metrics.clone(),
+        };
         let grpc = serve_grpc(
             self.incoming,
-            raft,
+            raft.service(),
             self.handle.clone(),
             stop_servers.clone(),
         );
         let grpc = spawn(grpc);
+        let beginning = Beginning {
+            me,
+            dialer: Dialer::new(self.config.tls.clone()),
+            storage: self.storage,
+            seat: self.seat,
+            metrics: self.metrics.clone(),
+        };
         let page = http::Page::new(self.config, self.handle, self.metrics);
         let http = spawn(http::serve(self.http_incoming, page, stop_servers.clone()));
-        let node = spawn(self.node.run(stop));
+        let node = spawn(beginning.run(group, stop));
         let mut parts = Parts { grpc, http };
         let outcome = tokio::select! {
             outcome = node => outcome.context("the node's loop has failed")?,
@@ -117,6 +133,64 @@ impl App {
         parts.drain().await;
         info!("coordinator stopped");
         outcome
+    }
+}
+
+/// What a node is made of.
+struct Beginning {
+    me: Introduction,
+    dialer: Dialer,
+    storage: DiskStorage,
+    seat: Seat,
+    metrics: Arc<Metrics>,
+}
+
+impl Beginning {
+    /// Finds out which group this is, if the data directory does not say it, and takes part in it until `stop`.
+    async fn run(
+        self,
+        group: watch::Sender<Option<String>>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let bound = self.storage.identity().cluster_id.clone();
+        let found = match bound {
+            Some(cluster_id) => Found {
+                cluster_id,
+                first: None,
+                contacts: self.me.members.clone(),
+            },
+            None => tokio::select! {
+                found = first::find(&self.me, &self.dialer) => found?,
+                () = stop.cancelled() => return Ok(()),
+            },
+        };
+        let cluster_id = found.cluster_id.clone();
+        let node = spawn_blocking(move || self.load(found)).await??;
+        group.send_replace(Some(cluster_id));
+        node.run(stop).await
+    }
+
+    fn load(mut self, found: Found) -> anyhow::Result<Node> {
+        if let Some(state) = &found.first {
+            // Before the directory is bound: a crash in between is a first start again.
+            let stored = Stored::bootstrap(
+                state.coordinators.keys().copied().collect(),
+                state.applied,
+                codec::encode_state(state),
+            );
+            self.storage.persist(&stored.into_batch())?;
+        }
+        self.storage.bind(&found.cluster_id)?;
+        let config = NodeConfig {
+            cluster_id: found.cluster_id,
+            member_id: self.me.member_id,
+            directory_id: self.me.directory_id,
+            contacts: found.contacts,
+            seed: rand::random(),
+        };
+        let outbox = Outbox::new(self.metrics.clone(), self.dialer);
+        let storage = Box::new(self.storage);
+        Node::load(config, storage, self.seat, outbox, self.metrics)
     }
 }
 

@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, path::PathBuf};
 
 use toml::{Table, Value};
-use vt_coordinator_core::codec::fingerprint;
 use vt_tls::{files::TlsFiles, listen::Limits};
 
 mod security;
 
-/// Members that a group may have: an odd number, so that none is there in vain.
-const MEMBER_COUNTS: [usize; 3] = [1, 3, 5];
+/// Members that may be named: those of a group while one of five is being replaced, and one more.
+const MEMBERS_MAX: usize = 7;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,19 +110,6 @@ impl Config {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(mistakes),
         }
-    }
-
-    /// Names the cluster: the same on every member, another one for another name or another list of members.
-    pub fn cluster_id(&self) -> String {
-        let text = format!("{}\n{}", self.cluster, self.member_list());
-        format!("{}-{:016x}", self.cluster, fingerprint(text.as_bytes()))
-    }
-
-    /// The members in order, as text.
-    pub fn member_list(&self) -> String {
-        let members = self.members.iter();
-        let members = members.map(|(id, address)| format!("{id}={address}"));
-        members.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -299,9 +285,9 @@ impl Section {
             }
             members.insert(id, address);
         }
-        if section.mistakes.is_empty() && !MEMBER_COUNTS.contains(&members.len()) {
-            let count = members.len();
-            let what = format!("there must be 1, 3 or 5 members, here are {count}");
+        let count = members.len();
+        if section.mistakes.is_empty() && !(1..=MEMBERS_MAX).contains(&count) {
+            let what = format!("name 1 to {MEMBERS_MAX} members, here are {count}");
             self.mistake("members", &what);
         }
         self.mistakes.append(&mut section.mistakes);
@@ -340,10 +326,6 @@ plaintext = true
         let config = Config::parse(GOOD).unwrap();
         assert_eq!(config.members.len(), 3);
         assert_eq!(config.log_filter, "info");
-        assert_eq!(
-            config.member_list(),
-            "1=127.0.0.1:15100,2=127.0.0.1:15110,3=db.example:15120"
-        );
         let json = format!("{GOOD}\n[log]\nformat = \"json\"\n");
         assert_eq!(Config::parse(&json).unwrap().log_format, LogFormat::Json);
     }
@@ -359,7 +341,11 @@ plaintext = true
             ("\"/var", "\"var", "data_dir: write it from the root"),
             ("15101", "x", "http_listen: '127.0.0.1:x' is not"),
             ("15101", "15100", "http_listen: it is the same"),
-            ("3 = \"db.example:15120\"", "", "here are 2"),
+            (
+                "3 = \"db",
+                "8 = \"c:1\"\n7 = \"d:1\"\n6 = \"e:1\"\n5 = \"f:1\"\n4 = \"g:1\"\n3 = \"db",
+                "name 1 to 7 members, here are 8",
+            ),
             ("db.example:15120", "db.example", "members.3: 'db.example'"),
             ("db.example:15120", "127.0.0.1:15110", "another member too"),
             ("3 = \"db", "x = \"db", "members.x: write a member as"),
@@ -426,14 +412,5 @@ plaintext = true
     fn all_mistakes_are_reported_at_once() {
         let mistakes = Config::parse("listen = 1\nfoo = 2\n").unwrap_err();
         assert_eq!(mistakes.len(), 7, "{mistakes:?}");
-    }
-
-    #[test]
-    fn the_cluster_id_follows_name_and_members() {
-        let id = |text: &str| Config::parse(text).unwrap().cluster_id();
-        let same = GOOD.replace("member_id = 1", "member_id = 2");
-        assert_eq!(id(GOOD), id(&same));
-        assert_ne!(id(GOOD), id(&GOOD.replace("demo", "prod")));
-        assert_ne!(id(GOOD), id(&GOOD.replace("db.example", "db2.example")));
     }
 }

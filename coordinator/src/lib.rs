@@ -4,6 +4,7 @@ pub mod api;
 pub mod app;
 pub mod config;
 pub mod dial;
+pub mod first;
 pub mod http;
 pub mod logging;
 pub mod metrics;

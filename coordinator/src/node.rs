@@ -12,10 +12,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vt_coordinator_core::{
-    TICK_MS, codec,
+    TICK_MS,
     event::Now,
     member::{Input, Limits, Member, MemberConfig, Output, StopReason, Token},
-    peer::Stored,
 };
 use vt_proto::{topology::AuditEvent, wire::MemberMessage};
 
@@ -24,16 +23,14 @@ use crate::{logging, metrics::Metrics, raft::transport::Outbox, storage::Storage
 mod changes;
 mod clock;
 mod disk;
-mod first;
 mod handle;
 mod published;
 
 pub use changes::Changes;
-pub use first::first_state;
-pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, TransferError, WriteError};
+pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, Seat, TransferError, WriteError};
 
 use disk::{Disk, Written};
-use handle::{REQUESTS_MAX, Request, Waiting};
+use handle::{Request, Waiting};
 use published::Published;
 
 /// Messages and requests taken in before the loop turns to what follows from them: one flush for all of them.
@@ -46,8 +43,8 @@ pub struct NodeConfig {
     pub member_id: u64,
     /// Names its data directory.
     pub directory_id: String,
-    /// Where each member serves gRPC, as far as the configuration says; the records rule as soon as there are any.
-    pub members: BTreeMap<u64, String>,
+    /// Where members serve gRPC, until this one has records of them.
+    pub contacts: BTreeMap<u64, String>,
     /// Different in each life.
     pub seed: u64,
 }
@@ -79,26 +76,21 @@ enum Wake {
 }
 
 impl Node {
-    /// Loads what was stored and takes up where it ended. Blocks.
+    /// Loads what was stored and takes up where it ended; a member that stored nothing is brought everything by a leader.
+    /// Blocks.
     pub fn load(
         config: NodeConfig,
         mut storage: Box<dyn Storage>,
+        seat: Seat,
         outbox: Outbox,
-        inbox: mpsc::Receiver<MemberMessage>,
         metrics: Arc<Metrics>,
-    ) -> anyhow::Result<(Self, Handle)> {
-        let mut stored = storage.load()?;
-        if stored == Stored::default() {
-            let state = codec::encode_state(&first_state(&config));
-            let voters = config.members.keys().copied().collect();
-            stored = Stored::bootstrap(voters, first::INDEX, state);
-            storage.persist(&stored.clone().into_batch())?;
-        }
+    ) -> anyhow::Result<Self> {
+        let stored = storage.load()?;
         let member_config = MemberConfig {
             cluster_id: config.cluster_id,
             id: config.member_id,
             directory_id: config.directory_id,
-            contacts: config.members,
+            contacts: config.contacts,
             seed: config.seed,
             limits: Limits::default(),
         };
@@ -106,31 +98,23 @@ impl Node {
             .context("the stored topology cannot be used")?;
         let (disk, disk_thread) =
             Disk::start(storage, metrics.clone()).context("the storage thread cannot start")?;
-        let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
-        let published = Arc::new(Published::default());
-        let status = watch::Sender::new(NodeStatus::default());
-        let handle = Handle {
-            requests: requests_in,
-            status: status.subscribe(),
-            published: published.clone(),
-        };
         let mut node = Self {
             member,
             disk,
             disk_thread,
             outbox,
-            inbox,
-            requests,
+            inbox: seat.inbox,
+            requests: seat.requests,
             waiting: Waiting::default(),
-            published,
-            status,
+            published: seat.published,
+            status: seat.status,
             metrics,
             last_tick_ms: clock::now().monotonic_ms,
             was_leader: false,
             stopped: None,
         };
         node.outbox.set_members(&node.member.addresses());
-        Ok((node, handle))
+        Ok(node)
     }
 
     /// Runs until `stop`, handing leadership over first, or until the member is removed or its disk fails.

@@ -67,7 +67,7 @@ const LAYERS: &[Layers] = &[
     Layers {
         source: "coordinator/core/src",
         groups: &[
-            &["member"],
+            &["member", "joining"],
             &["lib"],
             &["intent"],
             &["invariants"],

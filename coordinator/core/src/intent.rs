@@ -20,6 +20,7 @@ use crate::{
     state::{State, Versioned},
 };
 
+pub mod join;
 mod records;
 
 pub use records::write_records;

@@ -30,6 +30,7 @@ pub mod failover;
 pub mod health;
 pub mod intent;
 pub mod invariants;
+pub mod joining;
 pub mod member;
 pub mod members;
 pub mod peer;

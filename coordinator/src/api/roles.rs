@@ -57,6 +57,8 @@ pub const TABLE: &[(&str, Right)] = &[
     ("vitrail.v1.AgentUplink/Attach", Right::Agent),
     ("vitrail.v1.Routing/Watch", Right::Routing),
     ("vitrail.v1.RaftTransport/Stream", Right::Member),
+    ("vitrail.v1.RaftTransport/Discover", Right::Member),
+    ("vitrail.v1.RaftTransport/Join", Right::Member),
     (
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         Right::Anybody,

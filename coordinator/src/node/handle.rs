@@ -9,6 +9,7 @@ use tokio::{
 use vt_coordinator_core::{Core, command::Command, member::Token};
 use vt_proto::{
     desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
+    wire::MemberMessage,
 };
 
 use super::{changes::Changes, published::Published};
@@ -19,6 +20,8 @@ pub use vt_coordinator_core::member::{
 
 /// Requests that wait for the node's loop; it takes them in batches, so a full queue means that it is overloaded.
 pub(super) const REQUESTS_MAX: usize = 4_096;
+/// Messages of all members that wait for the node: it is behind by more than its peers' windows if this is full.
+const INBOX_MAX: usize = 4_096;
 /// How long a write may wait for its outcome: a little longer than the member lets it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a read may wait: a little longer than the member lets it.
@@ -108,7 +111,15 @@ impl Waiting {
     }
 }
 
-/// The node, for those who use it.
+/// Where a node will sit: others hold handles of it before it is there.
+pub struct Seat {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) inbox: mpsc::Receiver<MemberMessage>,
+    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) published: Arc<Published>,
+}
+
+/// The node, for those who use it. Before there is one, nobody leads and every question waits.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
@@ -117,6 +128,26 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// A handle, where messages of other members are left for the node, and the seat of the node.
+    pub fn new() -> (Self, mpsc::Sender<MemberMessage>, Seat) {
+        let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
+        let (inbox_in, inbox) = mpsc::channel(INBOX_MAX);
+        let published = Arc::new(Published::default());
+        let status = watch::Sender::new(NodeStatus::default());
+        let handle = Self {
+            requests: requests_in,
+            status: status.subscribe(),
+            published: published.clone(),
+        };
+        let seat = Seat {
+            requests,
+            inbox,
+            status,
+            published,
+        };
+        (handle, inbox_in, seat)
+    }
+
     /// Proposes a command and waits until it took effect or was refused.
     pub async fn propose(&self, command: Command) -> Result<Revision, WriteError> {
         self.propose_until(command, None).await

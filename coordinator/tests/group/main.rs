@@ -365,3 +365,38 @@ async fn bad_starts_touch_nothing() {
     );
     group.start_member(1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_directory_does_not_vote_again() {
+    let mut group = Group::start(3).await;
+    group.write(create("a")).await;
+    let leader = group.leader().await;
+    let emptied = (1..=3).find(|id| *id != leader).unwrap();
+    group.stop(emptied).await;
+    std::fs::remove_dir_all(&group.configs[&emptied].data_dir).unwrap();
+    let app = App::start(group.configs[&emptied].clone()).await.unwrap();
+    let ended = timeout(DEADLINE, app.serve(CancellationToken::new())).await;
+    let error = format!("{:#}", ended.unwrap().unwrap_err());
+    assert!(error.contains("had another data directory"), "{error}");
+    assert!(error.contains("vtctl coordinator replace"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_waits_for_all_of_its_members() {
+    let mut group = Group::start(3).await;
+    for id in 1..=3 {
+        group.kill(id).await;
+        std::fs::remove_dir_all(&group.configs[&id].data_dir).unwrap();
+    }
+    group.start_member(1).await;
+    group.start_member(2).await;
+    let status = group.running[&1].handle.status();
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(
+        status.borrow().cluster_id,
+        "",
+        "two of three must not begin"
+    );
+    group.start_member(3).await;
+    group.leader().await;
+}
