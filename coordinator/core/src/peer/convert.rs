@@ -101,9 +101,10 @@ pub(super) fn message_from_wire(message: wire::RaftMessage) -> Result<Message, M
         if context.is_empty() || !entries.is_empty() {
             return Err(MessageError::Order);
         }
-        let mut read = Entry::default();
-        read.data = std::mem::take(&mut context).into();
-        entries.push(read);
+        entries.push(Entry {
+            data: std::mem::take(&mut context).into(),
+            ..Entry::default()
+        });
     }
     let mut out = Message::default();
     out.set_msg_type(*message_type);

@@ -422,9 +422,9 @@ fn members_come_and_go() {
         world.crash(*id);
     }
     world.propose(2);
-    for id in voters.iter().copied() {
-        assert_eq!(world.members[&id].peer.membership().voters, voters, "{id}");
-        assert_eq!(world.members[&id].state.concat(), [1, 2], "{id}");
+    for id in &voters {
+        assert_eq!(world.members[id].peer.membership().voters, voters, "{id}");
+        assert_eq!(world.members[id].state.concat(), [1, 2], "{id}");
     }
 }
 
