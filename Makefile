@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -35,6 +35,13 @@ sim: ## SEEDS=N FIRST_SEED=M: simulated coordinator groups and failovers, a seed
 
 bench: build ## side by side with HAProxy and MySQL Router; figures into target/bench
 	tests/bench/run
+
+# How long `make fire` plays; VT_FIRE_SEED=N plays the plan of that seed again.
+SECONDS ?= 180
+
+fire: build ## three real coordinators killed, paused, cut off and starved for SECONDS=180 under clients; needs root
+	$(scripts)/need unshare=util-linux ip=iproute2 nft=nftables mkfs.ext4=e2fsprogs python3=python3
+	VT_FIRE_SECONDS=$(SECONDS) "$(VT_BIN_DIR)/fire"
 
 hosts-test: build ## the playbook on three fresh hosts with systemd, on this machine; needs root
 	$(scripts)/hosts-test

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod fire;
 pub mod group;
 pub mod sim;
 pub mod tidy;

@@ -1,0 +1,22 @@
+//! Real coordinators under fire: three processes, each with a network namespace and a small filesystem of its own, are killed,
+//! paused, cut off and starved while clients write and read; then their history is judged. Needs root; leaves nothing behind.
+
+pub mod bed;
+pub mod clients;
+pub mod diary;
+pub mod disk;
+pub mod faults;
+pub mod first;
+pub mod inside;
+pub mod leftovers;
+pub mod member;
+pub mod network;
+pub mod observer;
+pub mod plan;
+pub mod recorder;
+pub mod register;
+pub mod shell;
+pub mod verdict;
+
+/// Coordinators in the group.
+pub const MEMBERS: usize = 3;

@@ -1,0 +1,83 @@
+//! What must be there before the first operation: a leader, and a replica set, which comes from the first report of a tablet.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tokio_stream::{StreamExt, once, pending};
+use tonic::Status;
+use vt_proto::{
+    epoch::{Epoch, Generation, Incarnation},
+    report::{MysqldState, Report},
+    topology::{Endpoint, Tablet, TabletKind},
+    wire::{self, agent_uplink_client::AgentUplinkClient},
+};
+
+use super::{MEMBERS, register::Register};
+
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Asks one member after the other until one of them has taken the tablet in.
+pub async fn prepare(register: &Register, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    for member in (0..MEMBERS).cycle() {
+        let attempt = tokio::time::timeout(ATTEMPT, register_tablet(register, member));
+        match attempt.await {
+            Ok(Ok(())) => return Ok(()),
+            last if Instant::now() > deadline => bail!("no member takes a tablet in: {last:?}"),
+            _ => tokio::time::sleep(AGAIN).await,
+        }
+    }
+    Ok(())
+}
+
+async fn register_tablet(register: &Register, member: usize) -> Result<(), Status> {
+    let message = wire::AgentMessage {
+        cluster_id: String::new(),
+        report: Some(report().into()),
+    };
+    let mut uplink = AgentUplinkClient::new(register.channel(member));
+    // The stream stays open until there is an answer.
+    let reports = once(message).chain(pending());
+    let mut answers = uplink.attach(reports).await?.into_inner();
+    match answers.message().await? {
+        Some(_) => Ok(()),
+        None => Err(Status::unavailable("the stream has ended")),
+    }
+}
+
+fn report() -> Report {
+    Report {
+        tablet: Tablet {
+            alias: "zone1-100".parse().expect("an alias"),
+            kind: TabletKind::Replica,
+            replica_set: "main".parse().expect("a name"),
+            mysql: Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: 3306,
+            },
+            router: None,
+        },
+        boot_id: "boot".to_owned(),
+        promised: Epoch::ZERO,
+        generation: Generation::ZERO,
+        mysqld: MysqldState::Starting,
+        incarnation: Incarnation::ZERO,
+        server_uuid: None,
+        gtid: None,
+        replication: None,
+        super_read_only: None,
+        semi_sync_source: None,
+        semi_sync_replica: None,
+        revoked: None,
+        fenced: None,
+        demoted: None,
+        serving: None,
+        amnesiac: false,
+        schema_results: Vec::new(),
+        blocked: None,
+        disk_free_bytes: None,
+    }
+}

@@ -1,0 +1,133 @@
+//! What must hold at the end: the group is whole again and of one mind, the history has an order, nobody broke on the way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+
+use super::{
+    MEMBERS,
+    bed::Bed,
+    clients::{RECORDS, record},
+    observer::look,
+    recorder::Recorder,
+    register::{Failure, Register},
+};
+use crate::check::{
+    linearizable::{self, Answer, Call, History},
+    revisions::{self, Seen},
+};
+
+/// How long a healed group may take until everybody is up to date and answers.
+pub const CONVERGENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// What no member may ever say.
+const BAD_WORDS: &[&str] = &["panicked at", "invariant", "RUST_BACKTRACE"];
+
+/// One leader, and everybody at the same revision.
+pub async fn converge(register: &Register) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CONVERGENCE;
+    loop {
+        let mut views = Vec::new();
+        for member in 0..MEMBERS {
+            views.extend(look(register, member).await);
+        }
+        let same = views.windows(2).all(|pair| {
+            (pair[0].leader_id, pair[0].term, pair[0].revision)
+                == (pair[1].leader_id, pair[1].term, pair[1].revision)
+        });
+        if views.len() == MEMBERS && same && views[0].leader_id != 0 {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "after everything was healed, the group is not of one mind within {} s: {views:#?}",
+            CONVERGENCE.as_secs()
+        );
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Every member answers a read of every record with the newest there is.
+pub async fn read_everywhere(register: &Register, recorder: &Recorder) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CONVERGENCE;
+    for asked in 0..MEMBERS {
+        let mut member = asked;
+        for number in (0..RECORDS).step_by(2) {
+            let records = vec![record(number), record(number + 1)];
+            loop {
+                let call = Call::Read {
+                    records: records.clone(),
+                };
+                let id = recorder.call(u64::MAX, call);
+                match register.read(member, &records, ANSWER_TIMEOUT).await {
+                    Ok(answer) => {
+                        recorder.answer(id, answer);
+                        break;
+                    }
+                    Err(Failure::Elsewhere(Some(leader))) => member = leader,
+                    Err(failure) => ensure!(
+                        Instant::now() < deadline,
+                        "member {} does not answer after everything was healed: {failure:?}",
+                        member + 1
+                    ),
+                }
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a history.
+pub fn judge(history: &History) -> Vec<String> {
+    let mut found = Vec::new();
+    let seen = history.operations().iter().filter_map(|operation| {
+        let (answered, answer) = operation.answer.as_ref()?;
+        let Answer::Written { revision } = answer else {
+            return None;
+        };
+        Some(Seen {
+            called: operation.called,
+            answered: *answered,
+            index: *revision,
+            is_write: true,
+        })
+    });
+    found.extend(revisions::check(&seen.collect::<Vec<_>>()).err());
+    found.extend(linearizable::check(history).err().map(|it| it.to_string()));
+    found
+}
+
+/// What is wrong with what members said.
+pub fn bad_words(bed: &Bed) -> Vec<String> {
+    let mut found = Vec::new();
+    for member in &bed.members {
+        let said = member.said();
+        let bad = said
+            .lines()
+            .filter(|line| BAD_WORDS.iter().any(|word| line.contains(word)));
+        found.extend(bad.map(|line| format!("member {} said: {line}", member.number + 1)));
+    }
+    found
+}
+
+/// How much happened.
+pub fn summary(history: &History) -> String {
+    let (mut reads, mut written, mut conflicts, mut refused, mut open) = (0, 0, 0, 0, 0);
+    for operation in history.operations() {
+        match (&operation.call, operation.answer.as_ref().map(|(_, it)| it)) {
+            (_, Some(Answer::Read { .. })) => reads += 1,
+            (_, Some(Answer::Written { .. })) => written += 1,
+            (_, Some(Answer::Conflict { .. })) => conflicts += 1,
+            (_, Some(Answer::Refused)) => refused += 1,
+            (Call::Write { .. }, _) => open += 1,
+            (Call::Read { .. }, _) => {}
+        }
+    }
+    format!(
+        "{reads} reads, {written} writes, {conflicts} conflicts, {refused} refused, {open} writes with an open outcome"
+    )
+}
