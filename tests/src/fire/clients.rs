@@ -32,6 +32,8 @@ const ANSWER_MS: (u64, u64) = (100, 2_000);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Percent of the writes whose clients lose patience at the first answer that does not come.
 const IMPATIENT_PERCENT: u64 = 10;
+/// Percent of the writes that delete.
+const DELETES_PERCENT: u64 = 10;
 /// Between two operations of a client, in milliseconds.
 const THINK_MS: (u64, u64) = (0, 15);
 /// Before a request is sent again.
@@ -122,9 +124,9 @@ impl Client {
         };
         let id = self.stage.recorder.call(self.number, call);
         match self.register.read(member, &records, limit).await {
-            Ok(answer) => {
+            Ok((index, answer)) => {
                 self.learn(&records, &answer);
-                self.stage.recorder.answer(id, answer);
+                self.stage.recorder.answer(id, answer, Some(index));
             }
             Err(Failure::Elsewhere(Some(leader))) => self.member = leader,
             Err(failure) => self.complain(failure),
@@ -150,8 +152,7 @@ impl Client {
     }
 
     async fn write(&mut self) {
-        let mut records = self.records();
-        records.truncate(1);
+        let records = self.records();
         // Half of the writes go by what the client remembers.
         if self.random.chance(50) {
             let member = self.pick_member();
@@ -159,12 +160,13 @@ impl Client {
         }
         self.writes += 1;
         let request_id = format!("client-{}-{}", self.number, self.writes);
+        let deletes = self.random.chance(DELETES_PERCENT);
         let change = |record: &String| {
             let expected = self.known.get(record).copied().unwrap_or(0);
             Change {
                 record: record.clone(),
                 expected,
-                value: (expected == 0).then(|| record.clone()),
+                value: (expected == 0 || !deletes).then(|| request_id.clone()),
             }
         };
         let changes: Vec<_> = records.iter().map(change).collect();
@@ -187,7 +189,7 @@ impl Client {
             }
             _ => {}
         }
-        self.stage.recorder.answer(id, answer);
+        self.stage.recorder.answer(id, answer, None);
     }
 
     /// Sends a write again and again, with the same request id, until its outcome is known or the client gives up.

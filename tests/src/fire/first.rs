@@ -1,4 +1,5 @@
-//! What must be there before the first operation: a leader, and a replica set, which comes from the first report of a tablet.
+//! What must be there before the first operation: a leader, a replica set, which comes from the first report of a tablet, and a
+//! keyspace on it.
 
 use std::time::{Duration, Instant};
 
@@ -12,28 +13,32 @@ use vt_proto::{
     wire::{self, agent_uplink_client::AgentUplinkClient},
 };
 
-use super::{MEMBERS, register::Register};
+use super::{
+    MEMBERS,
+    register::{KEYSPACE, Register},
+};
 
+const REPLICA_SET: &str = "main";
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Asks one member after the other until one of them has taken the tablet in.
+/// Asks one member after the other until there is a keyspace.
 pub async fn prepare(register: &Register, limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     for member in (0..MEMBERS).cycle() {
-        let attempt = tokio::time::timeout(ATTEMPT, register_tablet(register, member));
+        let attempt = tokio::time::timeout(ATTEMPT, make_keyspace(register, member));
         match attempt.await {
             Ok(Ok(())) => return Ok(()),
-            last if Instant::now() > deadline => bail!("no member takes a tablet in: {last:?}"),
+            last if Instant::now() > deadline => bail!("no member makes a keyspace: {last:?}"),
             _ => tokio::time::sleep(AGAIN).await,
         }
     }
     Ok(())
 }
 
-async fn register_tablet(register: &Register, member: usize) -> Result<(), Status> {
+async fn make_keyspace(register: &Register, member: usize) -> Result<(), Status> {
     let message = wire::AgentMessage {
         cluster_id: String::new(),
         report: Some(report().into()),
@@ -42,10 +47,16 @@ async fn register_tablet(register: &Register, member: usize) -> Result<(), Statu
     // The stream stays open until there is an answer.
     let reports = once(message).chain(pending());
     let mut answers = uplink.attach(reports).await?.into_inner();
-    match answers.message().await? {
-        Some(_) => Ok(()),
-        None => Err(Status::unavailable("the stream has ended")),
+    if answers.message().await?.is_none() {
+        return Err(Status::unavailable("the stream has ended"));
     }
+    let request = wire::CreateKeyspaceRequest {
+        name: KEYSPACE.to_owned(),
+        replica_set: REPLICA_SET.to_owned(),
+        request_id: "fire".to_owned(),
+    };
+    register.admin(member).create_keyspace(request).await?;
+    Ok(())
 }
 
 fn report() -> Report {
@@ -53,7 +64,7 @@ fn report() -> Report {
         tablet: Tablet {
             alias: "zone1-100".parse().expect("an alias"),
             kind: TabletKind::Replica,
-            replica_set: "main".parse().expect("a name"),
+            replica_set: REPLICA_SET.parse().expect("a name"),
             mysql: Endpoint {
                 host: "127.0.0.1".to_owned(),
                 port: 3306,

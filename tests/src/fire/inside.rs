@@ -150,8 +150,9 @@ async fn finish(
     faults.wait(Duration::ZERO)?;
     found.extend(stage.diary.findings());
     found.extend(verdict::bad_words(&faults.bed));
-    let history = stage.recorder.so_far();
-    found.extend(tokio::task::spawn_blocking(move || verdict::judge(&history)).await?);
+    let (history, places) = (stage.recorder.so_far(), stage.recorder.places());
+    let judge = move || verdict::judge(&history, &places);
+    found.extend(tokio::task::spawn_blocking(judge).await?);
     Ok(found)
 }
 

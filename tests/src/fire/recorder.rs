@@ -5,13 +5,17 @@ use std::{
     time::Instant,
 };
 
-use crate::check::linearizable::{Answer, Call, History, OperationId};
+use crate::check::{
+    linearizable::{Answer, Call, History, OperationId},
+    revisions::Seen,
+};
 
 /// A history that many clients write at once.
 #[derive(Debug)]
 pub struct Recorder {
     began: Instant,
     history: Mutex<History>,
+    places: Mutex<Vec<Seen>>,
 }
 
 impl Recorder {
@@ -19,6 +23,7 @@ impl Recorder {
         Self {
             began,
             history: Mutex::default(),
+            places: Mutex::default(),
         }
     }
 
@@ -36,10 +41,32 @@ impl Recorder {
         history.call(client, self.now_us(), call)
     }
 
-    /// It is answered now.
-    pub fn answer(&self, id: OperationId, answer: Answer) {
+    /// It is answered now, from this place in the log if that is known.
+    pub fn answer(&self, id: OperationId, answer: Answer, read_at: Option<u64>) {
+        let (is_write, index) = match &answer {
+            Answer::Written { revision } => (true, Some(*revision)),
+            _ => (false, read_at),
+        };
         let mut history = self.history();
-        history.answer(id, self.now_us(), answer);
+        let answered = self.now_us();
+        history.answer(id, answered, answer);
+        let called = history.operation(id).called;
+        drop(history);
+        if let Some(index) = index {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.push(Seen {
+                called,
+                answered,
+                index,
+                is_write,
+            });
+        }
+    }
+
+    /// The places in the log that answers told.
+    pub fn places(&self) -> Vec<Seen> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.clone()
     }
 
     /// Everything so far.

@@ -1,12 +1,12 @@
 //! The records as one client of one member reads and writes them. What a status says becomes what it means for the history.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
-use vt_proto::wire::{self, admin_client::AdminClient};
+use vt_proto::wire::{self, admin_client::AdminClient, records_client::RecordsClient};
 
 use super::{
     MEMBERS,
@@ -14,6 +14,8 @@ use super::{
 };
 use crate::check::linearizable::{Answer, Change};
 
+/// The records are the vschemas of tables in this keyspace.
+pub const KEYSPACE: &str = "fire";
 /// A member that does not answer a connection is cut off.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection whose other end vanished without a word is noticed after this, twice.
@@ -53,26 +55,31 @@ impl Register {
         self.channels[member].clone()
     }
 
-    /// All of the records at one moment, the newest there is.
+    pub fn records(&self, member: usize) -> RecordsClient<Channel> {
+        RecordsClient::new(self.channels[member].clone())
+    }
+
+    /// All of the records at one moment, the newest there is, and the log index of that moment.
     pub async fn read(
         &self,
         member: usize,
         records: &[String],
         limit: Duration,
-    ) -> Result<Answer, Failure> {
-        let request = within(wire::ListKeyspacesRequest::default(), limit);
-        let mut admin = self.admin(member);
-        let answer = tokio::time::timeout(limit, admin.list_keyspaces(request)).await;
-        let views = flatten(answer)?.into_inner().keyspaces;
-        let find = |record: &String| {
-            let view = views
-                .iter()
-                .find(|view| view.keyspace.as_ref().is_some_and(|it| it.name == *record))?;
-            Some((view.revision, record.clone()))
+    ) -> Result<(u64, Answer), Failure> {
+        let request = wire::ReadRecordsRequest {
+            stale: false,
+            keys: records.iter().map(|record| key(record)).collect(),
+            kinds: Vec::new(),
         };
-        Ok(Answer::Read {
-            found: records.iter().map(find).collect(),
-        })
+        let mut client = self.records(member);
+        let answer = client.read(within(request, limit));
+        let answer = flatten(tokio::time::timeout(limit, answer).await)?.into_inner();
+        let found: BTreeMap<_, _> = answer.records.into_iter().filter_map(named).collect();
+        let found = records.iter().map(|record| found.get(record).cloned());
+        let found = Answer::Read {
+            found: found.map(Option::flatten).collect(),
+        };
+        Ok((answer.revision, found))
     }
 
     /// All of the changes or none.
@@ -83,28 +90,13 @@ impl Register {
         changes: &[Change],
         limit: Duration,
     ) -> Result<Answer, Failure> {
-        let [change] = changes else {
-            return Err(Failure::Unforeseen("one change at a time".to_owned()));
+        let request = wire::WriteRecordsRequest {
+            request_id: request_id.to_owned(),
+            changes: changes.iter().map(change).collect(),
         };
-        let mut admin = self.admin(member);
-        let (name, request_id) = (change.record.clone(), request_id.to_owned());
-        let answer = if change.value.is_some() {
-            let request = wire::CreateKeyspaceRequest {
-                name,
-                request_id,
-                ..wire::CreateKeyspaceRequest::default()
-            };
-            tokio::time::timeout(limit, admin.create_keyspace(within(request, limit))).await
-        } else {
-            let request = wire::DeleteKeyspaceRequest {
-                name,
-                request_id,
-                force: true,
-                expected_revision: change.expected,
-            };
-            tokio::time::timeout(limit, admin.delete_keyspace(within(request, limit))).await
-        };
-        match flatten(answer) {
+        let mut client = self.records(member);
+        let answer = client.write(within(request, limit));
+        match flatten(tokio::time::timeout(limit, answer).await) {
             Ok(written) => Ok(Answer::Written {
                 revision: written.into_inner().revision,
             }),
@@ -113,14 +105,53 @@ impl Register {
     }
 }
 
+fn key(record: &str) -> wire::RecordKey {
+    let table = wire::TableKey {
+        keyspace: KEYSPACE.to_owned(),
+        table: record.to_owned(),
+    };
+    wire::RecordKey {
+        key: Some(wire::record_key::Key::VschemaTable(table)),
+    }
+}
+
+fn change(change: &Change) -> wire::RecordChange {
+    let value = change.value.as_ref().map(|value| {
+        let table = wire::VschemaTable {
+            keyspace: KEYSPACE.to_owned(),
+            table: change.record.clone(),
+            spec_json: value.clone(),
+        };
+        wire::RecordValue {
+            value: Some(wire::record_value::Value::VschemaTable(table)),
+        }
+    });
+    wire::RecordChange {
+        key: Some(key(&change.record)),
+        expected_revision: change.expected,
+        value,
+    }
+}
+
+/// The name of one of our records, its revision and its value; no value if it was deleted.
+pub fn named(record: wire::Record) -> Option<(String, Option<(u64, String)>)> {
+    let Some(wire::record_key::Key::VschemaTable(key)) = record.key?.key else {
+        return None;
+    };
+    let value = match record.value.and_then(|value| value.value) {
+        Some(wire::record_value::Value::VschemaTable(table)) => {
+            Some((record.revision, table.spec_json))
+        }
+        _ => None,
+    };
+    (key.keyspace == KEYSPACE).then_some((key.table, value))
+}
+
 /// A refused write that says at which revision it found which record, as `vschema/shop/orders is at revision 8, not at 7`.
 fn conflict(failure: Failure) -> Result<Answer, Failure> {
     let Failure::Unforeseen(text) = &failure else {
         return Err(failure);
     };
-    if text.contains("exists already") || text.contains("there is no keyspace") {
-        return Ok(Answer::Refused);
-    }
     let found = text.split_once(" is at revision ").and_then(|(key, rest)| {
         let record = key.rsplit('/').next()?.to_owned();
         let found = rest.split(',').next()?.parse().ok()?;

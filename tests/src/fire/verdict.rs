@@ -63,8 +63,8 @@ pub async fn read_everywhere(register: &Register, recorder: &Recorder) -> anyhow
                 };
                 let id = recorder.call(u64::MAX, call);
                 match register.read(member, &records, ANSWER_TIMEOUT).await {
-                    Ok(answer) => {
-                        recorder.answer(id, answer);
+                    Ok((index, answer)) => {
+                        recorder.answer(id, answer, Some(index));
                         break;
                     }
                     Err(Failure::Elsewhere(Some(leader))) => member = leader,
@@ -82,21 +82,9 @@ pub async fn read_everywhere(register: &Register, recorder: &Recorder) -> anyhow
 }
 
 /// What is wrong with a history.
-pub fn judge(history: &History) -> Vec<String> {
+pub fn judge(history: &History, places: &[Seen]) -> Vec<String> {
     let mut found = Vec::new();
-    let seen = history.operations().iter().filter_map(|operation| {
-        let (answered, answer) = operation.answer.as_ref()?;
-        let Answer::Written { revision } = answer else {
-            return None;
-        };
-        Some(Seen {
-            called: operation.called,
-            answered: *answered,
-            index: *revision,
-            is_write: true,
-        })
-    });
-    found.extend(revisions::check(&seen.collect::<Vec<_>>()).err());
+    found.extend(revisions::check(places).err());
     found.extend(linearizable::check(history).err().map(|it| it.to_string()));
     found
 }
