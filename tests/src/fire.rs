@@ -12,11 +12,13 @@ pub mod leftovers;
 pub mod member;
 pub mod network;
 pub mod observer;
+pub mod pki;
 pub mod plan;
 pub mod recorder;
 pub mod register;
 pub mod shell;
 pub mod verdict;
+pub mod watchers;
 
 /// Coordinators in the group.
 pub const MEMBERS: usize = 3;

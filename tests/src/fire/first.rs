@@ -25,10 +25,10 @@ const AGAIN: Duration = Duration::from_millis(100);
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Asks one member after the other until there is a keyspace.
-pub async fn prepare(register: &Register, limit: Duration) -> anyhow::Result<()> {
+pub async fn prepare(agent: &Register, operator: &Register, limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     for member in (0..MEMBERS).cycle() {
-        let attempt = tokio::time::timeout(ATTEMPT, make_keyspace(register, member));
+        let attempt = tokio::time::timeout(ATTEMPT, make_keyspace(agent, operator, member));
         match attempt.await {
             Ok(Ok(())) => return Ok(()),
             last if Instant::now() > deadline => bail!("no member makes a keyspace: {last:?}"),
@@ -38,12 +38,12 @@ pub async fn prepare(register: &Register, limit: Duration) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn make_keyspace(register: &Register, member: usize) -> Result<(), Status> {
+async fn make_keyspace(agent: &Register, operator: &Register, member: usize) -> Result<(), Status> {
     let message = wire::AgentMessage {
         cluster_id: String::new(),
         report: Some(report().into()),
     };
-    let mut uplink = AgentUplinkClient::new(register.channel(member));
+    let mut uplink = AgentUplinkClient::new(agent.channel(member));
     // The stream stays open until there is an answer.
     let reports = once(message).chain(pending());
     let mut answers = uplink.attach(reports).await?.into_inner();
@@ -55,7 +55,7 @@ async fn make_keyspace(register: &Register, member: usize) -> Result<(), Status>
         replica_set: REPLICA_SET.to_owned(),
         request_id: "fire".to_owned(),
     };
-    register.admin(member).create_keyspace(request).await?;
+    operator.admin(member).create_keyspace(request).await?;
     Ok(())
 }
 

@@ -5,12 +5,17 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
+use tokio::task::JoinSet;
+use tonic::transport::ClientTlsConfig;
 
 use super::{
     MEMBERS,
@@ -20,12 +25,18 @@ use super::{
     faults::Faults,
     first,
     observer::{self, Observed},
+    pki,
     plan::plan,
     recorder::Recorder,
     register::Register,
-    shell, verdict,
+    shell,
+    verdict::{self, CONVERGENCE},
+    watchers::{Seen, WATCHERS, Watcher},
 };
-use crate::sim::random::Random;
+use crate::{
+    check::linearizable::{Answer, History},
+    sim::random::Random,
+};
 
 /// How long the members have until the first of them leads.
 const FIRST_LEADER: Duration = Duration::from_secs(30);
@@ -89,6 +100,7 @@ pub fn end_with_stdin() {
 /// Everything that was found to be wrong, after saying what happened. An error if it could not be tried.
 pub async fn run(settings: &Settings) -> anyhow::Result<Vec<String>> {
     let plan = plan(settings.seed, settings.seconds);
+    let shown = pki::make(&settings.directory)?;
     let bed = Bed::make(&settings.program, &settings.directory)?;
     let began = Instant::now();
     let diary = Arc::new(Diary::begin(began));
@@ -98,23 +110,14 @@ pub async fn run(settings: &Settings) -> anyhow::Result<Vec<String>> {
         stop: Arc::default(),
     };
     let observed = Arc::new(Observed::default());
-    let register = Register::new()?;
+    let register = Register::new(&shown.operator)?;
     for member in 0..MEMBERS {
         let (register, observed) = (register.clone(), observed.clone());
         tokio::spawn(observer::observe(register, member, observed, diary.clone()));
     }
-    first::prepare(&register, FIRST_LEADER).await?;
+    first::prepare(&Register::new(&shown.agent)?, &register, FIRST_LEADER).await?;
     let mut random = Random::new(settings.seed);
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..CLIENTS as u64 {
-        let client = Client::new(
-            number,
-            random.fork("client"),
-            Register::new()?,
-            stage.clone(),
-        );
-        clients.spawn(client.run());
-    }
+    let crowd = Crowd::gather(&mut random, &shown.operator, &stage)?;
     let faults = Faults {
         bed,
         diary: diary.clone(),
@@ -124,33 +127,95 @@ pub async fn run(settings: &Settings) -> anyhow::Result<Vec<String>> {
     };
     let carried_out = tokio::task::spawn_blocking(move || faults.carry_out(&plan)).await?;
     stage.stop.store(true, Ordering::Relaxed);
-    let outcome = finish(carried_out, clients, &register, &stage).await;
+    let outcome = finish(carried_out, crowd, &register, &stage).await;
     tell(settings, &diary, &stage, outcome)
+}
+
+/// Those who write and read, and those who watch.
+struct Crowd {
+    clients: JoinSet<()>,
+    watchers: JoinSet<(usize, Seen)>,
+    /// Up to which revision the watchers watch.
+    until: Arc<AtomicU64>,
+}
+
+impl Crowd {
+    fn gather(random: &mut Random, shown: &ClientTlsConfig, stage: &Stage) -> anyhow::Result<Self> {
+        let mut crowd = Self {
+            clients: JoinSet::new(),
+            watchers: JoinSet::new(),
+            until: Arc::new(AtomicU64::new(u64::MAX)),
+        };
+        for number in 0..CLIENTS as u64 {
+            let register = Register::new(shown)?;
+            let client = Client::new(number, random.fork("client"), register, stage.clone());
+            crowd.clients.spawn(client.run());
+        }
+        for number in 1..=WATCHERS {
+            let (register, until) = (Register::new(shown)?, crowd.until.clone());
+            let watcher = Watcher::new(number, random.fork("watcher"), register, until);
+            crowd.watchers.spawn(watcher.run());
+        }
+        Ok(crowd)
+    }
+
+    /// Clients bring what they began to its end.
+    async fn clients_end(&mut self) -> anyhow::Result<()> {
+        let all = async { while self.clients.join_next().await.is_some() {} };
+        let ended = tokio::time::timeout(LAST_ANSWERS, all).await;
+        ended.context("clients do not end")
+    }
+
+    /// What is wrong with what watchers were sent, or that they are not sent the end of it.
+    async fn watchers_end(&mut self, history: &History) -> Vec<String> {
+        let newest = history
+            .operations()
+            .iter()
+            .filter_map(|it| match it.answer {
+                Some((_, Answer::Written { revision })) => Some(revision),
+                _ => None,
+            });
+        let newest = newest.max().unwrap_or(0);
+        self.until.store(newest, Ordering::Relaxed);
+        let mut found = Vec::new();
+        let deadline = tokio::time::Instant::now() + CONVERGENCE;
+        while let Ok(Some(ended)) =
+            tokio::time::timeout_at(deadline, self.watchers.join_next()).await
+        {
+            let Ok((number, seen)) = ended else {
+                found.push("a watcher panicked".to_owned());
+                continue;
+            };
+            println!("watcher {number} was sent {}", seen.summary());
+            let wrong = seen.judge(history).into_iter();
+            found.extend(wrong.map(|what| format!("watcher {number}: {what}")));
+        }
+        if !self.watchers.is_empty() {
+            let late = self.watchers.len();
+            found.push(format!("{late} watchers are not sent revision {newest}"));
+        }
+        found
+    }
 }
 
 async fn finish(
     carried_out: anyhow::Result<Faults>,
-    mut clients: tokio::task::JoinSet<()>,
+    mut crowd: Crowd,
     register: &Register,
     stage: &Stage,
 ) -> anyhow::Result<Vec<String>> {
     let mut faults = carried_out.context("carry out the plan")?;
-    let all = async { while clients.join_next().await.is_some() {} };
-    let ended = tokio::time::timeout(LAST_ANSWERS, all).await;
-    ended.context("clients do not end")?;
+    crowd.clients_end().await?;
     let mut found = Vec::new();
-    found.extend(
-        verdict::converge(register)
-            .await
-            .err()
-            .map(|it| it.to_string()),
-    );
+    let converged = verdict::converge(register).await;
+    found.extend(converged.err().map(|it| it.to_string()));
     let read = verdict::read_everywhere(register, &stage.recorder).await;
     found.extend(read.err().map(|it| it.to_string()));
     faults.wait(Duration::ZERO)?;
     found.extend(stage.diary.findings());
     found.extend(verdict::bad_words(&faults.bed));
     let (history, places) = (stage.recorder.so_far(), stage.recorder.places());
+    found.extend(crowd.watchers_end(&history).await);
     let judge = move || verdict::judge(&history, &places);
     found.extend(tokio::task::spawn_blocking(judge).await?);
     Ok(found)
@@ -164,13 +229,9 @@ fn tell(
 ) -> anyhow::Result<Vec<String>> {
     let history = stage.recorder.so_far();
     println!("{}", verdict::summary(&history));
-    let diary = diary.entries().join("\n");
-    fs::write(settings.directory.join("diary"), &diary)?;
-    let lines: Vec<_> = history
-        .operations()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    fs::write(settings.directory.join("diary"), diary.entries().join("\n"))?;
+    let lines = history.operations().iter().map(ToString::to_string);
+    let lines: Vec<_> = lines.collect();
     fs::write(settings.directory.join("history"), lines.join("\n"))?;
     outcome
 }

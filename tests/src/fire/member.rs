@@ -18,6 +18,7 @@ use super::{
     MEMBERS,
     disk::Disk,
     network::{self, GRPC_PORT, HTTP_PORT},
+    pki,
 };
 
 /// How long a process may take to end: a clean stop hands leadership over first, and a busy machine takes its time.
@@ -45,7 +46,7 @@ impl Member {
         let path = |what: &str| directory.join(format!("member{}{what}", number + 1));
         let disk = Disk::make(path(".image"), path(""))?;
         let config = path(".toml");
-        fs::write(&config, configuration(number, &disk.data_dir()))?;
+        fs::write(&config, configuration(number, directory, &disk.data_dir()))?;
         Ok(Self {
             number,
             disk,
@@ -193,7 +194,7 @@ impl Member {
     }
 }
 
-fn configuration(number: usize, data_dir: &Path) -> String {
+fn configuration(number: usize, directory: &Path, data_dir: &Path) -> String {
     let address = network::address(number);
     let mut text = format!(
         "cluster = \"fire\"\nmember_id = {}\ndata_dir = \"{}\"\nlisten = \"{address}:{GRPC_PORT}\"\nhttp_listen = \"{address}:{HTTP_PORT}\"\n[members]\n",
@@ -204,5 +205,9 @@ fn configuration(number: usize, data_dir: &Path) -> String {
         let address = network::address(member);
         text.push_str(&format!("{} = \"{address}:{GRPC_PORT}\"\n", member + 1));
     }
+    let [certificate, key, ca] = pki::paths(directory, number);
+    text.push_str(&format!(
+        "[tls]\ncertificate = {certificate:?}\nkey = {key:?}\nca = {ca:?}\n"
+    ));
     text
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tonic::{
     Code, Request, Status,
-    transport::{Channel, Endpoint},
+    transport::{Channel, ClientTlsConfig, Endpoint},
 };
 use vt_proto::wire::{self, admin_client::AdminClient, records_client::RecordsClient};
 
@@ -39,9 +39,9 @@ pub struct Register {
 }
 
 impl Register {
-    /// Connects when it is first used.
-    pub fn new() -> anyhow::Result<Self> {
-        let channels = (0..MEMBERS).map(channel);
+    /// Connects when it is first used, and shows this certificate.
+    pub fn new(shown: &ClientTlsConfig) -> anyhow::Result<Self> {
+        let channels = (0..MEMBERS).map(|member| channel(member, shown));
         Ok(Self {
             channels: channels.collect::<Result<_, _>>()?,
         })
@@ -115,21 +115,33 @@ fn key(record: &str) -> wire::RecordKey {
     }
 }
 
+fn value(record: &str, value: &str) -> wire::RecordValue {
+    let table = wire::VschemaTable {
+        keyspace: KEYSPACE.to_owned(),
+        table: record.to_owned(),
+        spec_json: value.to_owned(),
+    };
+    wire::RecordValue {
+        value: Some(wire::record_value::Value::VschemaTable(table)),
+    }
+}
+
 fn change(change: &Change) -> wire::RecordChange {
-    let value = change.value.as_ref().map(|value| {
-        let table = wire::VschemaTable {
-            keyspace: KEYSPACE.to_owned(),
-            table: change.record.clone(),
-            spec_json: value.clone(),
-        };
-        wire::RecordValue {
-            value: Some(wire::record_value::Value::VschemaTable(table)),
-        }
-    });
+    let new = change.value.as_ref();
     wire::RecordChange {
         key: Some(key(&change.record)),
         expected_revision: change.expected,
-        value,
+        value: new.map(|new| value(&change.record, new)),
+    }
+}
+
+/// A record as members send it.
+#[cfg(test)]
+pub fn wire_record(record: &str, revision: u64, given: Option<&str>) -> wire::Record {
+    wire::Record {
+        key: Some(key(record)),
+        revision,
+        value: given.map(|given| value(record, given)),
     }
 }
 
@@ -160,10 +172,11 @@ fn conflict(failure: Failure) -> Result<Answer, Failure> {
     found.ok_or(failure)
 }
 
-fn channel(member: usize) -> Result<Channel, tonic::transport::Error> {
+fn channel(member: usize, shown: &ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
     let address = network::address(member);
-    let endpoint = Endpoint::from_shared(format!("http://{address}:{GRPC_PORT}"))?;
+    let endpoint = Endpoint::from_shared(format!("https://{address}:{GRPC_PORT}"))?;
     Ok(endpoint
+        .tls_config(shown.clone())?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use vt_proto::wire;
 
 use super::{
     MEMBERS,
@@ -26,24 +27,41 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What no member may ever say.
 const BAD_WORDS: &[&str] = &["panicked at", "invariant", "RUST_BACKTRACE"];
 
-/// One leader, and everybody at the same revision.
+/// What one member says of itself: whom it follows, and all records as it has them.
+async fn mind(register: &Register, member: usize) -> Option<Mind> {
+    let view = look(register, member).await?;
+    let request = wire::ReadRecordsRequest {
+        stale: true,
+        ..wire::ReadRecordsRequest::default()
+    };
+    let mut client = register.records(member);
+    let records = tokio::time::timeout(ANSWER_TIMEOUT, client.read(request)).await;
+    let records = records.ok()?.ok()?.into_inner();
+    Some((view.leader_id, view.term, records))
+}
+
+type Mind = (u64, u64, wire::ReadRecordsResponse);
+
+/// One leader, and everybody has the same records at the same place in the log.
 pub async fn converge(register: &Register) -> anyhow::Result<()> {
     let deadline = Instant::now() + CONVERGENCE;
     loop {
-        let mut views = Vec::new();
+        let mut minds = Vec::new();
         for member in 0..MEMBERS {
-            views.extend(look(register, member).await);
+            minds.extend(mind(register, member).await);
         }
-        let same = views.windows(2).all(|pair| {
-            (pair[0].leader_id, pair[0].term, pair[0].revision)
-                == (pair[1].leader_id, pair[1].term, pair[1].revision)
-        });
-        if views.len() == MEMBERS && same && views[0].leader_id != 0 {
+        let are_one = minds.windows(2).all(|pair| pair[0] == pair[1]);
+        if minds.len() == MEMBERS && are_one && minds[0].0 != 0 {
             return Ok(());
         }
+        let differ = minds.windows(2).any(|pair| {
+            let (one, other) = (&pair[0].2, &pair[1].2);
+            one.revision == other.revision && one.records != other.records
+        });
+        ensure!(!differ, "two members differ at one log index: {minds:#?}");
         ensure!(
             Instant::now() < deadline,
-            "after everything was healed, the group is not of one mind within {} s: {views:#?}",
+            "after everything was healed, the group is not of one mind within {} s: {minds:#?}",
             CONVERGENCE.as_secs()
         );
         tokio::time::sleep(POLL_INTERVAL).await;
