@@ -80,6 +80,7 @@ pub fn check(state: &State, command: &Command) -> Result<(), Refusal> {
             )));
         }
     }
+    rules::check_group(state, &after)?;
     rules::check_references(state, &after)
 }
 

@@ -20,6 +20,7 @@ use crate::{
     state::{State, Versioned},
 };
 
+pub mod coordinators;
 pub mod join;
 mod records;
 

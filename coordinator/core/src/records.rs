@@ -17,7 +17,7 @@ use vt_proto::{
 };
 
 mod cell;
-mod coordinator;
+pub(crate) mod coordinator;
 mod keyspace;
 mod replica_set;
 mod schema_change;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use vt_proto::epoch::Revision;
+use vt_proto::{epoch::Revision, topology::Coordinator};
 
 use super::Refusal;
 use crate::{
     command::{Change, RecordKey, RecordValue},
+    records::coordinator,
     state::State,
 };
 
@@ -36,6 +37,31 @@ pub(super) fn check_id(state: &State, change: &Change) -> Result<(), Refusal> {
         )));
     }
     Ok(())
+}
+
+/// Whether the coordinators' group makes sense as the command leaves it, if it touches it at all.
+pub(super) fn check_group(state: &State, after: &After<'_>) -> Result<(), Refusal> {
+    let id_of = |key: &RecordKey| match key {
+        RecordKey::Coordinator(id) => Some(*id),
+        _ => None,
+    };
+    let touched: BTreeMap<u64, Option<&Coordinator>> = after
+        .iter()
+        .filter_map(|(key, value)| {
+            let record = value.and_then(|value| match value {
+                RecordValue::Coordinator(record) => Some(record),
+                _ => None,
+            });
+            Some((id_of(key)?, record))
+        })
+        .collect();
+    if touched.is_empty() {
+        return Ok(());
+    }
+    let kept = state.coordinators.values().map(|record| &record.value);
+    let kept = kept.filter(|record| !touched.contains_key(&record.id));
+    coordinator::check_group(kept.chain(touched.values().copied().flatten()))
+        .map_err(Refusal::invalid)
 }
 
 /// Whether every record that the command touches finds, after the command, the records that it names, and none goes that another

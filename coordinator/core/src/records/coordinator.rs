@@ -1,6 +1,6 @@
 //! One member of the coordinators' group: where it is, in which directory it lives, whether it is to stay. It names nothing.
 
-use std::num::NonZeroU16;
+use std::{collections::BTreeMap, num::NonZeroU16};
 
 use vt_proto::{
     convert::ConvertError,
@@ -9,6 +9,36 @@ use vt_proto::{
 };
 
 use super::Record;
+
+/// Members of one group, those that leave included. More make each write slower and nothing safer.
+pub const COORDINATORS_MAX: usize = 7;
+
+/// What must hold of all of them together, as a command leaves them.
+pub(crate) fn check_group<'a>(
+    group: impl Iterator<Item = &'a Coordinator>,
+) -> Result<(), String> {
+    let mut at: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut count, mut stay) = (0, false);
+    for record in group {
+        count += 1;
+        stay |= record.standing == Standing::Voter;
+        if let Some(other) = at.insert(&record.address, record.id) {
+            return Err(format!(
+                "the address {} is that of coordinator {other} and cannot be that of {} too",
+                record.address, record.id
+            ));
+        }
+    }
+    if !stay {
+        return Err("at least one coordinator must stay: add another one first".to_owned());
+    }
+    if count > COORDINATORS_MAX {
+        return Err(format!(
+            "a group has at most {COORDINATORS_MAX} coordinators, those that leave included: remove one first"
+        ));
+    }
+    Ok(())
+}
 
 impl Record for Coordinator {
     type Key = u64;
