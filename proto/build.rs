@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "agent.proto",
     "routing.proto",
     "admin.proto",
+    "maintenance.proto",
     "raft.proto",
     "storage.proto",
 ];

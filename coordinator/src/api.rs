@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use vt_proto::wire::{
     FILE_DESCRIPTOR_SET, admin_server::AdminServer, agent_uplink_server::AgentUplinkServer,
-    records_server::RecordsServer, routing_server::RoutingServer,
+    maintenance_server::MaintenanceServer, records_server::RecordsServer,
+    routing_server::RoutingServer,
 };
 
 use crate::node::{Handle, NodeStatus};
@@ -16,10 +17,12 @@ pub mod agent;
 pub mod caller;
 pub mod error;
 pub mod guard;
+pub mod maintenance;
 pub mod records;
 pub mod roles;
 pub mod routing;
 
+mod coordinators;
 mod streams;
 mod views;
 mod write;
@@ -34,6 +37,7 @@ const WATCH_BYTES_MAX: usize = 4 << 10;
 /// All services but the transport of raft. `stop` ends the long streams, so that the server can end.
 pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(admin::Admin::new(node.clone()));
+    let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(node.clone()));
     let records = RecordsServer::new(records::Records::new(node.clone(), stop.clone()));
     let uplink = AgentUplinkServer::new(agent::Uplink::new(node.clone(), stop.clone()));
     let routing = RoutingServer::new(routing::Watches::new(node.clone(), stop.clone()));
@@ -45,6 +49,7 @@ pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes>
     let (_, health) = tonic_health::server::health_reporter();
     Ok(
         Routes::new(admin.max_decoding_message_size(ADMIN_BYTES_MAX))
+            .add_service(maintenance.max_decoding_message_size(ADMIN_BYTES_MAX))
             .add_service(records.max_decoding_message_size(ADMIN_BYTES_MAX))
             .add_service(uplink.max_decoding_message_size(REPORT_BYTES_MAX))
             .add_service(routing.max_decoding_message_size(WATCH_BYTES_MAX))

@@ -8,6 +8,7 @@
 //!
 //! Nothing here does I/O, reads a clock or draws a random number.
 
+pub mod backup;
 pub mod convert;
 pub mod desired;
 pub mod epoch;

@@ -119,7 +119,10 @@ const LAYERS: &[Layers] = &[
 
 /// The crates that decide: what their dependency lists may name.
 const PURE: &[(&str, &[&str])] = &[
-    ("proto", &["prost", "thiserror", "tonic", "tonic-prost"]),
+    (
+        "proto",
+        &["prost", "sha2", "thiserror", "tonic", "tonic-prost"],
+    ),
     (
         "coordinator/core",
         &[

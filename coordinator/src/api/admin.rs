@@ -17,7 +17,7 @@ use vt_proto::{
 };
 
 use super::{
-    caller, error, views,
+    caller, coordinators, error, views,
     write::{CONFLICTS_MAX, Written, write},
 };
 use crate::node::{Handle, NodeStatus};
@@ -301,5 +301,47 @@ impl wire::admin_server::Admin for Admin {
             build(state, &keyspace, tables.clone(), id, now).map_err(refused)
         };
         answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn list_coordinators(
+        &self,
+        request: Request<wire::ListCoordinatorsRequest>,
+    ) -> Result<Response<wire::ListCoordinatorsResponse>, Status> {
+        coordinators::list(&self.node, caller::take(request)).await
+    }
+
+    async fn add_coordinator(
+        &self,
+        request: Request<wire::AddCoordinatorRequest>,
+    ) -> Result<Response<wire::CoordinatorResponse>, Status> {
+        coordinators::add(&self.node, caller::take(request)).await
+    }
+
+    async fn remove_coordinator(
+        &self,
+        request: Request<wire::RemoveCoordinatorRequest>,
+    ) -> Result<Response<wire::CoordinatorResponse>, Status> {
+        coordinators::remove(&self.node, caller::take(request)).await
+    }
+
+    async fn replace_coordinator(
+        &self,
+        request: Request<wire::ReplaceCoordinatorRequest>,
+    ) -> Result<Response<wire::CoordinatorResponse>, Status> {
+        coordinators::replace(&self.node, caller::take(request)).await
+    }
+
+    async fn set_coordinator_address(
+        &self,
+        request: Request<wire::SetCoordinatorAddressRequest>,
+    ) -> Result<Response<wire::CoordinatorResponse>, Status> {
+        coordinators::set_address(&self.node, caller::take(request)).await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<wire::TransferLeadershipRequest>,
+    ) -> Result<Response<wire::TransferLeadershipResponse>, Status> {
+        coordinators::transfer(&self.node, caller::take(request)).await
     }
 }

@@ -144,7 +144,16 @@ subjects! {
     GetSchemaChangeRequest: "schema-change" id;
     GetVschemaRequest: "keyspace" keyspace;
     ApplyVschemaRequest: "keyspace" keyspace request_id;
+    AddCoordinatorRequest: "coordinator" address request_id;
+    RemoveCoordinatorRequest: "coordinator" id request_id;
+    ReplaceCoordinatorRequest: "coordinator" id request_id;
+    SetCoordinatorAddressRequest: "coordinator" id request_id;
+    TransferLeadershipRequest: "coordinator" to;
 }
+
+impl Subject for wire::ListCoordinatorsRequest {}
+impl Subject for wire::CoordinatorStatusRequest {}
+impl Subject for wire::BackupTopologyRequest {}
 
 impl Subject for wire::GetClusterRequest {}
 impl Subject for wire::ListKeyspacesRequest {}

@@ -119,7 +119,8 @@ impl Global {
         Ok(state.join("vitrail/local"))
     }
 
-    fn addresses(&self) -> anyhow::Result<Vec<String>> {
+    /// The coordinators' addresses that flag, environment or local cluster name.
+    pub fn addresses(&self) -> anyhow::Result<Vec<String>> {
         let given = self
             .coordinators
             .clone()
@@ -210,6 +211,11 @@ mod tests {
             "events --subject replica-set/main --follow",
             "sql -e SELECT --timeout 3",
             "completions bash",
+            "coordinator add db4:15100 --no-wait",
+            "coordinator replace 2 db4:15100",
+            "coordinator transfer --to 3",
+            "coordinator backup topology.vtb --verify",
+            "coordinator restore topology.vtb --to db1:15100",
         ] {
             let words = std::iter::once("vtctl").chain(line.split(' '));
             if let Err(error) = Cli::try_parse_from(words) {

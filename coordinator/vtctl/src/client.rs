@@ -136,20 +136,15 @@ impl Client {
                 self.addresses[(self.next - 1) % self.addresses.len()].clone()
             }
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| {
-            let message = format!("'{address}' is no address of a coordinator");
-            Verdict::Final(Failure::new(Kind::Usage, message).next("write host:port"))
-        })?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        let retry = |why: String| Verdict::Retry(format!("{address}: {why}"));
-        match connecting.await {
-            Ok(Ok(channel)) => {
+        match dial(&address).await {
+            Ok(channel) => {
                 let admin = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
                 Ok((address, admin))
             }
-            Ok(Err(error)) => Err(retry(root_cause(&error))),
-            Err(_) => Err(retry("no connection in time".to_owned())),
+            Err(failure) if failure.kind == Kind::Unreachable => {
+                Err(Verdict::Retry(failure.message))
+            }
+            Err(failure) => Err(Verdict::Final(failure)),
         }
     }
 
@@ -161,6 +156,34 @@ impl Client {
             "see that a majority of the coordinators runs (`vtctl local status` for a local cluster), \
              that --coordinators names them, or give it longer with --timeout",
         )
+    }
+}
+
+/// A connection to one coordinator, whether it leads or not.
+pub async fn dial(address: &str) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| {
+        let message = format!("'{address}' is no address of a coordinator");
+        Failure::new(Kind::Usage, message).next("write host:port")
+    })?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+    let unreachable = |why: String| {
+        Failure::new(Kind::Unreachable, format!("{address}: {why}"))
+            .next("see that a coordinator runs there and that the address is right")
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(unreachable(root_cause(&error))),
+        Err(_) => Err(unreachable("no connection in time".to_owned())),
+    }
+}
+
+/// What the refusal of one coordinator that was asked for itself means.
+pub fn failure_of(address: &str, status: &Status) -> Failure {
+    match judge(address, status) {
+        Verdict::Final(failure) => failure,
+        Verdict::Retry(why) => Failure::new(Kind::Unreachable, why),
+        Verdict::Follow(leader) => Failure::new(Kind::Refused, format!("{address} does not lead"))
+            .next(format!("ask {leader}")),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::cli::Global;
 
 pub mod cluster;
 pub mod completions;
+pub mod coordinator;
 pub mod events;
 pub mod keyspace;
 pub mod local;
@@ -25,6 +26,9 @@ pub enum Command {
     /// The coordinators
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Members of the coordinators' group: add, remove, replace; back up and restore the topology
+    #[command(subcommand)]
+    Coordinator(coordinator::Command),
     /// Logical databases
     #[command(subcommand)]
     Keyspace(keyspace::Command),
@@ -55,6 +59,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
     match command {
         Command::Local(command) => local::run(command, global).await,
         Command::Cluster(command) => cluster::run(&command, global).await,
+        Command::Coordinator(command) => coordinator::run(command, global).await,
         Command::Keyspace(command) => keyspace::run(command, global).await,
         Command::ReplicaSet(command) => replica_set::run(command, global).await,
         Command::Tablet(command) => tablet::run(command, global).await,

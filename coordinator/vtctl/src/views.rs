@@ -1,6 +1,7 @@
 //! What the admin API answers, as it is printed: stable snake_case keys for scripts, tables for people.
 
 pub mod cluster;
+pub mod coordinator;
 pub mod event;
 pub mod keyspace;
 pub mod replica_set;

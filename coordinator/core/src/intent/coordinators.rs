@@ -16,12 +16,7 @@ use crate::{
 };
 
 /// A new coordinator at an address. It votes when it has joined, from an empty data directory, and caught up.
-pub fn add(
-    state: &State,
-    address: &str,
-    request_id: &str,
-    now: Now,
-) -> Result<Command, Refusal> {
+pub fn add(state: &State, address: &str, request_id: &str, now: Now) -> Result<Command, Refusal> {
     let new = newcomer(state, address);
     let key = RecordKey::Coordinator(new.id);
     let message = format!("coordinator {} is to join the group from {address}", new.id);
@@ -75,7 +70,9 @@ pub fn set_address(
 ) -> Result<Command, Refusal> {
     let old = known(state, id)?;
     if old.value.address == address {
-        return refuse(format!("coordinator {id} has the address {address} already"));
+        return refuse(format!(
+            "coordinator {id} has the address {address} already"
+        ));
     }
     let key = RecordKey::Coordinator(id);
     let message = format!(
@@ -106,10 +103,9 @@ fn known(state: &State, id: u64) -> Result<&Versioned<Coordinator>, Refusal> {
         let ids: Vec<String> = state.coordinators.keys().map(u64::to_string).collect();
         ids.join(", ")
     };
-    state
-        .coordinators
-        .get(&id)
-        .ok_or_else(|| Refusal::invalid(format!("there is no coordinator {id}; there is: {}", ids())))
+    state.coordinators.get(&id).ok_or_else(|| {
+        Refusal::invalid(format!("there is no coordinator {id}; there is: {}", ids()))
+    })
 }
 
 fn leave(state: &State, id: u64) -> Result<Change, Refusal> {

@@ -14,9 +14,7 @@ use super::Record;
 pub const COORDINATORS_MAX: usize = 7;
 
 /// What must hold of all of them together, as a command leaves them.
-pub(crate) fn check_group<'a>(
-    group: impl Iterator<Item = &'a Coordinator>,
-) -> Result<(), String> {
+pub(crate) fn check_group<'a>(group: impl Iterator<Item = &'a Coordinator>) -> Result<(), String> {
     let mut at: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut count, mut stay) = (0, false);
     for record in group {
