@@ -2,14 +2,14 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench fire hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench bench-coordinator fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
 export VT_BIN_DIR ?= $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## a replicated cluster on this machine that survives the death of its primary; installs what it needs
 	$(scripts)/demo
@@ -35,6 +35,9 @@ sim: ## SEEDS=N FIRST_SEED=M: simulated coordinator groups and failovers, a seed
 
 bench: build ## side by side with HAProxy and MySQL Router; figures into target/bench
 	tests/bench/run
+
+bench-coordinator: build ## vt-coordinator side by side with etcd; figures into target/bench
+	tests/bench/coordinator
 
 # How long `make fire` plays; VT_FIRE_SEED=N plays the plan of that seed again.
 SECONDS ?= 180

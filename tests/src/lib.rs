@@ -1,5 +1,6 @@
 //! The worlds that Vitrail is tried in: tidiness of the tree, simulated clusters, real clusters. Nothing here ships.
 
+pub mod bench;
 pub mod check;
 pub mod cluster;
 pub mod fire;
