@@ -207,6 +207,21 @@ impl Member {
         self.core_leads
     }
 
+    /// The term in which it is.
+    pub fn term(&self) -> u64 {
+        self.peer.term()
+    }
+
+    /// The log index up to which everything is applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Who is in the group, as applied.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Takes in something that happened; what follows from it is said by [`Member::advance`], except for answers.
     pub fn take(&mut self, now: Now, input: Input) {
         match input {

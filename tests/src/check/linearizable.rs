@@ -47,14 +47,15 @@ pub fn check(history: &History) -> Result<(), Failure> {
 /// The same with another bound on the states that are remembered for one partition.
 pub fn check_within(history: &History, states_max: usize) -> Result<(), Failure> {
     for partition in partitions(history) {
-        let steps: Vec<Step<'_>> = partition.iter().map(|o| Step::of(o)).collect();
-        match search::search(&steps, states_max) {
+        let names = records_of(&partition);
+        let steps: Vec<Step<'_>> = partition.iter().map(|o| Step::of(o, &names)).collect();
+        match search::search(&steps, names.len(), states_max) {
             Searched::Found => {}
             Searched::GaveUp => {
                 return Err(Failure::Undecided(format!(
                     "{} operations on {} have more than {states_max} states; last: {}",
                     partition.len(),
-                    records_of(&partition).join(", "),
+                    names.join(", "),
                     partition.last().map(|o| o.to_string()).unwrap_or_default()
                 )));
             }
@@ -117,7 +118,7 @@ fn records_of<'a>(partition: &[&'a Operation]) -> Vec<&'a str> {
 }
 
 /// The partition as it was known when `answers` of its operations had been answered: what was open then is open here.
-fn prefix<'a>(partition: &[&'a Operation], answers: usize) -> Vec<Step<'a>> {
+fn prefix<'a>(partition: &[&'a Operation], names: &[&str], answers: usize) -> Vec<Step<'a>> {
     let mut times: Vec<u64> = partition.iter().filter_map(|o| o.answered()).collect();
     times.sort_unstable();
     let end = times
@@ -127,33 +128,34 @@ fn prefix<'a>(partition: &[&'a Operation], answers: usize) -> Vec<Step<'a>> {
     let begun = partition.iter().filter(|o| o.called <= end);
     begun
         .filter_map(|o| match o.answered() {
-            Some(at) if at <= end => Some(Step::of(o)),
-            _ => Step::open(o),
+            Some(at) if at <= end => Some(Step::of(o, names)),
+            _ => Step::open(o, names),
         })
         .collect()
 }
 
 /// Finds the answer at which it became impossible (no earlier prefix is impossible) and tells how far an order gets.
 fn explain(partition: &[&Operation], states_max: usize) -> Failure {
+    let names = records_of(partition);
     let total = partition.iter().filter(|o| o.answered().is_some()).count();
     let (mut possible, mut impossible) = (0, total);
     while possible + 1 < impossible {
         let middle = possible.midpoint(impossible);
-        match search::search(&prefix(partition, middle), states_max) {
+        match search::search(&prefix(partition, &names, middle), names.len(), states_max) {
             Searched::None(_) => impossible = middle,
             Searched::Found | Searched::GaveUp => possible = middle,
         }
     }
-    let steps = prefix(partition, impossible);
-    let Searched::None(furthest) = search::search(&steps, states_max) else {
+    let steps = prefix(partition, &names, impossible);
+    let Searched::None(furthest) = search::search(&steps, names.len(), states_max) else {
         return Failure::NotLinearizable(
             "an order fails that could not be made shorter".to_owned(),
         );
     };
-    Failure::NotLinearizable(tell(partition, &steps, &furthest))
+    Failure::NotLinearizable(tell(&names, &steps, &furthest))
 }
 
-fn tell(partition: &[&Operation], steps: &[Step<'_>], furthest: &Furthest) -> String {
+fn tell(names: &[&str], steps: &[Step<'_>], furthest: &Furthest<'_>) -> String {
     let answered = |o: &&Operation| o.answered().unwrap_or(u64::MAX);
     let known = steps
         .iter()
@@ -162,7 +164,7 @@ fn tell(partition: &[&Operation], steps: &[Step<'_>], furthest: &Furthest) -> St
     let last = known.max_by_key(answered);
     let mut lines = vec![format!(
         "records {}: no order of the first {} operations explains the answer of\n    {}",
-        records_of(partition).join(", "),
+        names.join(", "),
         steps.len(),
         last.map(|o| o.to_string()).unwrap_or_default()
     )];
@@ -170,7 +172,7 @@ fn tell(partition: &[&Operation], steps: &[Step<'_>], furthest: &Furthest) -> St
     let shown = furthest.order.len().saturating_sub(EXPLAINED_MAX);
     let order = furthest.order[shown..].iter();
     lines.extend(order.map(|at| format!("    {}", steps[*at].operation)));
-    lines.push(format!("  which leaves {}", furthest.state));
+    lines.push(format!("  which leaves {}", furthest.state.tell(names)));
     lines.push("  and none of these can be next".to_owned());
     let rest = (0..steps.len()).filter(|at| !furthest.order.contains(at));
     let rest = rest.filter(|at| steps[*at].is_answered());

@@ -3,6 +3,7 @@
 use super::{
     LIVENESS_MS,
     client::SERVED_ENOUGH,
+    host::Host,
     network::MS,
     world::{Happening, World},
 };
@@ -110,12 +111,15 @@ impl World {
                 "the record of member {id}, which left, is still there"
             ));
         }
-        let mut others = self
-            .hosts
-            .iter()
-            .enumerate()
-            .filter(|(host, _)| !wanted.contains(host));
-        let runs = others.find(|(_, host)| host.process.is_some() && host.times_emptied == 0);
+        // One that knows only members that are gone as well has nobody to ask.
+        let knows = |host: &Host| {
+            let process = host.process.as_ref();
+            let known = process.map(|process| process.member.addresses());
+            let mut known = known.unwrap_or_default().into_keys();
+            host.times_emptied == 0 && known.any(|id| wanted.contains(&(id as usize - 1)))
+        };
+        let mut others = self.hosts.iter().enumerate();
+        let runs = others.find(|(at, host)| !wanted.contains(at) && knows(host));
         runs.map(|(_, host)| format!("member {} was removed and still runs", host.id))
     }
 }

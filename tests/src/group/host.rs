@@ -244,14 +244,14 @@ impl World {
         let Some(process) = &machine.process else {
             return;
         };
-        let status = process.member.status(Now::default());
+        let member = &process.member;
         let looked = self.judge.look(Said {
             id: machine.id,
-            term: status.term,
-            leads: status.is_leader,
-            applied: status.applied,
-            membership: &status.membership,
-            state: process.member.core().state(),
+            term: member.term(),
+            leads: member.leads(),
+            applied: member.applied(),
+            membership: member.membership(),
+            state: member.core().state(),
         });
         self.check(looked);
     }

@@ -19,7 +19,9 @@ use crate::check::{
 };
 
 /// Steps of a member between two comparisons of its whole state; its newest changes are compared after each step.
-const WHOLE_EVERY: u64 = 16;
+const WHOLE_EVERY: u64 = 32;
+/// Entries applied in one step that mean a snapshot, or a start: then too.
+const WHOLE_JUMP: u64 = 12;
 
 /// The type of entries that carry commands.
 const NORMAL: u32 = 0;
@@ -36,6 +38,15 @@ struct View {
     looks: u64,
 }
 
+/// An entry of the true log.
+#[derive(Debug)]
+struct Entry {
+    raw: RaftEntry,
+    /// What it says, if it is a command.
+    command: Option<Command>,
+    first_by: u64,
+}
+
 /// All knowledge about all members.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
@@ -43,7 +54,7 @@ pub(super) struct Judge {
     /// Who is in the group after each entry that changed it, as the first member that came there said.
     memberships: BTreeMap<u64, Membership>,
     /// What was applied at each index, and by whom first.
-    log: BTreeMap<u64, (RaftEntry, u64)>,
+    log: BTreeMap<u64, Entry>,
     /// The true log replayed to its end.
     state: State,
     leaders: BTreeMap<u64, u64>,
@@ -149,13 +160,13 @@ impl Judge {
             return Ok(());
         };
         for index in before + 1..=said.applied {
-            replay_one(&mut view.replayed, index, &self.log[&index].0)?;
+            replay_one(&mut view.replayed, index, &self.log[&index]);
         }
         let group_before = std::mem::replace(&mut view.membership, said.membership.clone());
         view.applied = said.applied;
         view.looks += 1;
-        let whole = view.looks.is_multiple_of(WHOLE_EVERY) || said.applied > before + 1;
-        let entry = &self.log[&said.applied].0;
+        let whole = view.looks.is_multiple_of(WHOLE_EVERY) || said.applied > before + WHOLE_JUMP;
+        let entry = &self.log[&said.applied];
         same(said, &view.replayed, entry, whole)?;
         self.group_changed(said, before, &group_before)
     }
@@ -167,7 +178,7 @@ impl Judge {
         before: u64,
         group_before: &Membership,
     ) -> Result<(), Violation> {
-        let entries = (before + 1..=said.applied).map(|index| &self.log[&index].0);
+        let entries = (before + 1..=said.applied).map(|index| &self.log[&index].raw);
         let changes: Vec<u64> = entries
             .filter(|entry| entry.entry_type != NORMAL)
             .map(|entry| entry.index)
@@ -201,11 +212,12 @@ impl Judge {
         };
         let mine = view.log.remove(&index);
         match (self.log.get(&index), mine) {
-            (Some((first, by)), Some(mine)) if *first != mine => Err(format!(
-                "members {by} and {id} applied different entries at {index}: of terms {} and {}, {} and {} bytes",
-                first.term,
+            (Some(known), Some(mine)) if known.raw != mine => Err(format!(
+                "members {} and {id} applied different entries at {index}: of terms {} and {}, {} and {} bytes",
+                known.first_by,
+                known.raw.term,
                 mine.term,
-                first.data.len(),
+                known.raw.data.len(),
                 mine.data.len()
             )),
             (Some(_), _) => Ok(()),
@@ -213,7 +225,12 @@ impl Judge {
                 "member {id} applied {index}, which nobody has shown"
             )),
             (None, Some(mine)) => {
-                self.log.insert(index, (mine, id));
+                let entry = Entry {
+                    command: command(&mine)?,
+                    raw: mine,
+                    first_by: id,
+                };
+                self.log.insert(index, entry);
                 self.took_effect(index)
             }
         }
@@ -221,12 +238,12 @@ impl Judge {
 
     /// The true log has grown by one entry.
     fn took_effect(&mut self, index: u64) -> Result<(), Violation> {
-        let entry = &self.log[&index].0;
-        let Some(command) = command(entry)? else {
+        let entry = &self.log[&index];
+        let Some(command) = &entry.command else {
             return Ok(());
         };
         let events = self.state.next_event;
-        replay_one(&mut self.state, index, entry)?;
+        replay_one(&mut self.state, index, entry);
         let moved = |change: &vt_coordinator_core::command::Change| {
             change.value.is_some() && self.state.revision_of(&change.key).0 == index
         };
@@ -247,7 +264,7 @@ impl Judge {
         let mut state = self.initial.clone();
         for index in self.initial.applied + 1..=up_to {
             match self.log.get(&index) {
-                Some((entry, _)) => replay_one(&mut state, index, entry)?,
+                Some(entry) => replay_one(&mut state, index, entry),
                 None => {
                     return Err(format!(
                         "a snapshot at {up_to} covers {index}, which nobody has applied"
@@ -285,11 +302,14 @@ impl Judge {
     /// Looks back over the whole story.
     pub(super) fn at_end(&self, history: &History) -> Result<(), Violation> {
         for (request_id, revision) in &self.acknowledged {
-            let command = match self.log.get(revision) {
-                Some((entry, _)) => command(entry)?,
-                None => None,
+            let entry = self.log.get(revision);
+            let command = entry.and_then(|entry| entry.command.as_ref());
+            // Under a sabotage each attempt has a name of its own, which begins with that of the request.
+            let is_it = |command: &Command| {
+                let rest = command.request_id.strip_prefix(request_id);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
             };
-            if !command.is_some_and(|c| c.request_id.starts_with(request_id)) {
+            if !command.is_some_and(is_it) {
                 return Err(format!(
                     "write {request_id} was acknowledged at {revision}, where the log has something else"
                 ));
@@ -310,19 +330,19 @@ fn command(entry: &RaftEntry) -> Result<Option<Command>, Violation> {
         .map_err(|error| format!("entry {}: {error}", entry.index))
 }
 
-fn replay_one(state: &mut State, index: u64, entry: &RaftEntry) -> Result<(), Violation> {
-    if let Some(command) = command(entry)? {
+fn replay_one(state: &mut State, index: u64, entry: &Entry) {
+    if let Some(command) = &entry.command {
         // Whether it was refused is part of the state that is compared.
-        drop(apply::apply(state, index, &command));
+        drop(apply::apply(state, index, command));
     }
-    Ok(())
 }
 
 /// A member's state against the log replayed from its beginning: what the entry at `index` did, or everything.
-fn same(said: Said<'_>, replayed: &State, entry: &RaftEntry, whole: bool) -> Result<(), Violation> {
-    let request_id = command(entry)?.map_or(String::new(), |command| command.request_id);
+fn same(said: Said<'_>, replayed: &State, entry: &Entry, whole: bool) -> Result<(), Violation> {
+    let command = entry.command.as_ref();
+    let request_id = command.map_or("", |command| &command.request_id);
     let newest = |state: &State| {
-        let outcome = state.requests.get(&request_id).cloned();
+        let outcome = state.requests.get(request_id).cloned();
         (
             state.applied,
             state.next_event,

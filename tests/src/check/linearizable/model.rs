@@ -1,7 +1,5 @@
 //! The sequential meaning of the records: what one operation, alone, does and says. Never knows of time.
 
-use std::{collections::BTreeMap, fmt};
-
 use super::history::{Answer, Call, Change, Operation};
 
 /// One record. Revisions only grow: `floor` is one that a later revision exceeds.
@@ -66,66 +64,58 @@ impl<'a> Record<'a> {
     }
 }
 
-/// All records of a partition that were ever written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct State<'a>(BTreeMap<&'a str, Record<'a>>);
+/// All records of a partition, by their places in the list of its names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct State<'a>(Vec<Record<'a>>);
 
-impl<'a> State<'a> {
-    fn record(&self, name: &str) -> Record<'a> {
-        let absent = Record::Absent { floor: 0 };
-        self.0.get(name).cloned().unwrap_or(absent)
+impl State<'_> {
+    /// None of so many records exists.
+    pub(super) fn without(records: usize) -> Self {
+        Self(vec![Record::Absent { floor: 0 }; records])
     }
 
-    fn set(&mut self, name: &'a str, record: Record<'a>) {
-        if record != (Record::Absent { floor: 0 }) {
-            self.0.insert(name, record);
-        }
-    }
-}
-
-impl fmt::Display for State<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return write!(f, "no record");
-        }
-        for (at, (name, record)) in self.0.iter().enumerate() {
-            let comma = if at > 0 { ", " } else { "" };
-            match record {
-                Record::Absent { .. } => write!(f, "{comma}{name} absent")?,
-                Record::At { revision, value } => {
-                    write!(f, "{comma}{name} = {value} at {revision}")?
-                }
-                Record::After { floor, value } => {
-                    write!(f, "{comma}{name} = {value} after {floor}")?;
-                }
-            }
-        }
-        Ok(())
+    /// The state in words.
+    pub(super) fn tell(&self, names: &[&str]) -> String {
+        let records = names
+            .iter()
+            .zip(&self.0)
+            .map(|(name, record)| match record {
+                Record::Absent { .. } => format!("{name} absent"),
+                Record::At { revision, value } => format!("{name} = {value} at {revision}"),
+                Record::After { floor, value } => format!("{name} = {value} after {floor}"),
+            });
+        records.collect::<Vec<_>>().join(", ")
     }
 }
 
 /// An operation as the search places it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Step<'a> {
     pub(super) operation: &'a Operation,
+    /// The places of the records that it touches, in the order of its call.
+    places: Vec<usize>,
     /// Its answer counts. Otherwise it is a write that may have happened.
     answered: bool,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn of(operation: &'a Operation) -> Self {
+    /// The operation with its answer, if it has one; `names` are the records of the partition, in order.
+    pub(super) fn of(operation: &'a Operation, names: &[&str]) -> Self {
+        let records = operation.call.records().into_iter();
+        let places = records.filter_map(|record| names.binary_search(&record).ok());
         Self {
             operation,
+            places: places.collect(),
             answered: operation.answered().is_some(),
         }
     }
 
     /// The operation as if it had not been answered; nothing if it does not matter then.
-    pub(super) fn open(operation: &'a Operation) -> Option<Self> {
+    pub(super) fn open(operation: &'a Operation, names: &[&str]) -> Option<Self> {
         let write = matches!(operation.call, Call::Write { .. });
-        write.then_some(Self {
-            operation,
+        write.then(|| Self {
             answered: false,
+            ..Self::of(operation, names)
         })
     }
 
@@ -141,45 +131,48 @@ impl<'a> Step<'a> {
     pub(super) fn take(&self, state: &State<'a>) -> Option<State<'a>> {
         let answer = self.operation.answer.as_ref().map(|(_, answer)| answer);
         match (&self.operation.call, answer.filter(|_| self.answered)) {
-            (Call::Read { records }, Some(Answer::Read { found })) => {
+            (Call::Read { .. }, Some(Answer::Read { found })) => {
                 let mut after = state.clone();
-                for (name, found) in records.iter().zip(found) {
-                    after.set(name, after.record(name).read(found.as_ref())?);
+                for (place, found) in self.places.iter().zip(found) {
+                    after.0[*place] = after.0[*place].read(found.as_ref())?;
                 }
                 Some(after)
             }
             (Call::Write { changes }, Some(Answer::Written { revision })) => {
-                write(state, changes, Some(*revision))
+                self.write(state, changes, Some(*revision))
             }
-            (Call::Write { changes }, None) => write(state, changes, None),
+            (Call::Write { changes }, None) => self.write(state, changes, None),
             (Call::Write { changes }, Some(Answer::Conflict { record, found })) => {
-                let change = changes.iter().find(|c| c.record == *record)?;
-                if change.expected == *found {
+                let at = changes.iter().position(|c| c.record == *record)?;
+                if changes[at].expected == *found {
                     return None;
                 }
+                let place = self.places[at];
+                let seen = state.0[place].seen_at(*found)?;
                 let mut after = state.clone();
-                after.set(&change.record, after.record(record).seen_at(*found)?);
+                after.0[place] = seen;
                 Some(after)
             }
             _ => None,
         }
     }
-}
 
-fn write<'a>(state: &State<'a>, changes: &'a [Change], at: Option<u64>) -> Option<State<'a>> {
-    // Most writes that may have happened cannot come next: tell it before anything is copied.
-    let fits = |change: &Change| {
-        let record = state.0.get(change.record.as_str());
-        let seen = record.map(|record| record.seen_at(change.expected).is_some());
-        seen.unwrap_or(change.expected == 0)
-    };
-    if !changes.iter().all(fits) {
-        return None;
+    fn write(
+        &self,
+        state: &State<'a>,
+        changes: &'a [Change],
+        at: Option<u64>,
+    ) -> Option<State<'a>> {
+        // Most writes that may have happened cannot come next: tell it before anything is copied.
+        let mut both = changes.iter().zip(&self.places);
+        if !both.all(|(change, place)| state.0[*place].seen_at(change.expected).is_some()) {
+            return None;
+        }
+        let mut after = state.clone();
+        for (change, place) in changes.iter().zip(&self.places) {
+            let before = after.0[*place].seen_at(change.expected)?;
+            after.0[*place] = before.changed(change, at)?;
+        }
+        Some(after)
     }
-    let mut after = state.clone();
-    for change in changes {
-        let before = after.record(&change.record).seen_at(change.expected)?;
-        after.set(&change.record, before.changed(change, at)?);
-    }
-    Some(after)
 }

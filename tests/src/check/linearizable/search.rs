@@ -6,19 +6,19 @@ use std::collections::HashSet;
 use super::model::{State, Step};
 
 /// How the search ended.
-pub(super) enum Searched {
+pub(super) enum Searched<'a> {
     /// There is an order.
     Found,
     /// There is none.
-    None(Furthest),
+    None(Furthest<'a>),
     /// More states than allowed.
     GaveUp,
 }
 
 /// The longest order that was found, as places in the list of steps, and the state that it leaves.
-pub(super) struct Furthest {
+pub(super) struct Furthest<'a> {
     pub(super) order: Vec<usize>,
-    pub(super) state: String,
+    pub(super) state: State<'a>,
 }
 
 /// Calls and answers in order of time, as a list from which placed operations are taken out and put back.
@@ -103,15 +103,15 @@ fn mark(step: usize) -> u128 {
     half(seed) << 64 | half(seed + 1)
 }
 
-/// Looks for an order of the steps that begins without records.
-pub(super) fn search(steps: &[Step<'_>], states_max: usize) -> Searched {
+/// Looks for an order of the steps that begins without any of so many records.
+pub(super) fn search<'a>(steps: &[Step<'a>], records: usize, states_max: usize) -> Searched<'a> {
     let mut events = Events::new(steps);
     let mut tried = HashSet::new();
-    let mut state = State::default();
+    let mut state = State::without(records);
     let mut placed = 0u128;
     let mut owed = steps.iter().filter(|s| s.is_answered()).count();
     let mut stack: Vec<(usize, State<'_>)> = Vec::new();
-    let mut furthest = (owed + 1, Vec::new(), String::new());
+    let mut furthest = (owed + 1, Vec::new(), state.clone());
     let mut place = events.first();
     while owed > 0 {
         let (step, is_answer) = events.events.get(place).copied().unwrap_or((0, true));
@@ -134,7 +134,7 @@ pub(super) fn search(steps: &[Step<'_>], states_max: usize) -> Searched {
         }
         if owed < furthest.0 {
             let order = stack.iter().map(|(place, _)| events.events[*place].0);
-            furthest = (owed, order.collect(), state.to_string());
+            furthest = (owed, order.collect(), state.clone());
         }
         // An answer came before anything that can be next: the last choice was wrong.
         let Some((call, before)) = stack.pop() else {
