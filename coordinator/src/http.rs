@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     metrics::{self, Metrics},
     node::{Handle, NodeStatus},
+    storage::Space,
 };
 
 /// Records of one kind on the status page; `vtctl` shows all of them.
@@ -63,15 +64,17 @@ async fn metrics_text(State(page): State<Page>) -> impl IntoResponse {
     (content_type, page.metrics.text())
 }
 
-/// Alive: the node's loop answers.
+/// Alive: the node's loop answers. A full disk is said and is no reason to end the process.
 async fn health(State(page): State<Page>) -> impl IntoResponse {
+    let space = *page.handle.space().borrow();
     match page.handle.read(false, |_, _| ()).await {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(()) if space.is_enough() => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(()) => (StatusCode::OK, format!("alive; {space}\n")),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }
 
-/// Ready: knows a leader and has applied what it knows to be committed.
+/// Ready: knows a leader, has applied what it knows to be committed, and its disk takes more.
 async fn readiness(State(page): State<Page>) -> impl IntoResponse {
     let status = page.handle.status().borrow().clone();
     let refuse = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
@@ -82,12 +85,17 @@ async fn readiness(State(page): State<Page>) -> impl IntoResponse {
         let (applied, commit) = (status.applied, status.commit);
         return refuse(format!("catching up: applied {applied} of {commit}\n"));
     }
+    let space = *page.handle.space().borrow();
+    if !space.is_enough() {
+        return refuse(format!("{space}\n"));
+    }
     (StatusCode::OK, "ok\n".to_owned())
 }
 
 async fn status_page(State(page): State<Page>) -> impl IntoResponse {
     let config = page.config.clone();
-    let render = move |core: &Core, status: &NodeStatus| render(&config, core, status);
+    let space = *page.handle.space().borrow();
+    let render = move |core: &Core, status: &NodeStatus| render(&config, core, status, space);
     match page.handle.read(false, render).await {
         Ok(html) => (StatusCode::OK, Html(html)),
         Err(error) => (
@@ -97,7 +105,7 @@ async fn status_page(State(page): State<Page>) -> impl IntoResponse {
     }
 }
 
-fn render(config: &Config, core: &Core, status: &NodeStatus) -> String {
+fn render(config: &Config, core: &Core, status: &NodeStatus, space: Space) -> String {
     let mut html = String::from(concat!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Vitrail coordinator</title><style>",
         "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222;background:#fff}",
@@ -119,6 +127,7 @@ fn render(config: &Config, core: &Core, status: &NodeStatus) -> String {
             format!("{} of {}", status.applied, status.commit),
         ),
         ("Data", config.data_dir.display().to_string()),
+        ("Disk", space.to_string()),
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     push(&mut html, "<h1>Vitrail coordinator</h1>");

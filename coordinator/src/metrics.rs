@@ -26,6 +26,8 @@ pub struct Metrics {
     pub snapshot_index: Gauge,
     pub tablets: Gauge,
     pub log_entries: Gauge,
+    pub disk_free_bytes: Gauge,
+    pub disk_full: Gauge,
     pub proposals: Counter,
     pub commands_refused: Counter,
     pub reads: Counter,
@@ -68,6 +70,11 @@ impl Default for Metrics {
         let snapshot_index = gauge("snapshot_index", "The log index of the newest snapshot");
         let tablets = gauge("tablets", "Tablets in the topology");
         let log_entries = gauge("log_entries", "Entries in the log");
+        let disk_free_bytes = gauge("disk_free_bytes", "Free space for the data directory");
+        let disk_full = gauge(
+            "disk_full",
+            "1 if the disk is almost full and no proposals are taken, 2 if writes wait for space",
+        );
         let tick_late_seconds = Gauge::default();
         registry.register(
             "tick_late_seconds",
@@ -97,6 +104,8 @@ impl Default for Metrics {
             snapshot_index,
             tablets,
             log_entries,
+            disk_free_bytes,
+            disk_full,
             proposals,
             commands_refused,
             reads,

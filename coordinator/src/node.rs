@@ -18,7 +18,12 @@ use vt_coordinator_core::{
 };
 use vt_proto::{topology::AuditEvent, wire::MemberMessage};
 
-use crate::{logging, metrics::Metrics, raft::transport::Outbox, storage::Storage};
+use crate::{
+    logging,
+    metrics::Metrics,
+    raft::transport::Outbox,
+    storage::{Space, Storage},
+};
 
 mod changes;
 mod clock;
@@ -29,7 +34,7 @@ mod published;
 pub use changes::Changes;
 pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, Seat, TransferError, WriteError};
 
-use disk::{Disk, Written};
+use disk::{Disk, Told, Written};
 use handle::{Request, Waiting};
 use published::Published;
 
@@ -60,6 +65,7 @@ pub struct Node {
     waiting: Waiting,
     published: Arc<Published>,
     status: watch::Sender<NodeStatus>,
+    space: watch::Sender<Space>,
     metrics: Arc<Metrics>,
     last_tick_ms: u64,
     was_leader: bool,
@@ -108,6 +114,7 @@ impl Node {
             waiting: Waiting::default(),
             published: seat.published,
             status: seat.status,
+            space: seat.space,
             metrics,
             last_tick_ms: clock::now().monotonic_ms,
             was_leader: false,
@@ -248,8 +255,18 @@ impl Node {
         let Some(written) = written else {
             bail!("the storage thread has ended");
         };
-        let sequence = written.context("the raft log cannot be written; nothing was promised")?;
-        self.member.take(now, Input::Written { sequence });
+        match written.context("the raft log cannot be written; nothing was promised")? {
+            Told::Written(sequence) => self.member.take(now, Input::Written { sequence }),
+            Told::Space(space) => {
+                self.metrics.disk_full.set(match space {
+                    Space::Enough => 0,
+                    Space::AlmostFull { .. } => 1,
+                    Space::Full { .. } => 2,
+                });
+                self.space.send_replace(space);
+                self.member.take(now, Input::DiskFull(!space.is_enough()));
+            }
+        }
         Ok(())
     }
 

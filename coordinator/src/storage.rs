@@ -11,6 +11,7 @@ mod files;
 mod log;
 pub mod memory;
 mod sled;
+mod space;
 
 #[cfg(test)]
 mod conformance;
@@ -18,6 +19,7 @@ mod conformance;
 mod damage;
 
 pub use directory::DiskStorage;
+pub use space::{Free, RESERVE_BYTES, Space};
 
 /// Whose a data directory is. A member never continues with that of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,11 @@ pub trait Storage: Send {
     /// After [`StorageError::Full`], before the next try: makes sure that what is on disk is what was persisted.
     fn recover(&mut self) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// The space that is left, where there is an end of it.
+    fn free(&self) -> Option<Free> {
+        None
     }
 }
 

@@ -13,6 +13,7 @@ use vt_proto::{
 };
 
 use super::{changes::Changes, published::Published};
+use crate::storage::Space;
 
 pub use vt_coordinator_core::member::{
     MemberStatus, NodeStatus, ReadError, TransferError, WriteError,
@@ -116,6 +117,7 @@ pub struct Seat {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) inbox: mpsc::Receiver<MemberMessage>,
     pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) space: watch::Sender<Space>,
     pub(super) published: Arc<Published>,
 }
 
@@ -124,6 +126,7 @@ pub struct Seat {
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) status: watch::Receiver<NodeStatus>,
+    pub(super) space: watch::Receiver<Space>,
     pub(super) published: Arc<Published>,
 }
 
@@ -134,7 +137,9 @@ impl Handle {
         let (inbox_in, inbox) = mpsc::channel(INBOX_MAX);
         let published = Arc::new(Published::default());
         let status = watch::Sender::new(NodeStatus::default());
+        let space = watch::Sender::new(Space::default());
         let handle = Self {
+            space: space.subscribe(),
             requests: requests_in,
             status: status.subscribe(),
             published: published.clone(),
@@ -143,6 +148,7 @@ impl Handle {
             requests,
             inbox,
             status,
+            space,
             published,
         };
         (handle, inbox_in, seat)
@@ -251,6 +257,11 @@ impl Handle {
     /// Where this member stands, now and whenever it changes.
     pub fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
+    }
+
+    /// Whether the disk takes anything, now and whenever that changes.
+    pub fn space(&self) -> watch::Receiver<Space> {
+        self.space.clone()
     }
 
     /// The newest desired state of an agent, None before there is one from this leader.

@@ -15,7 +15,7 @@ use vt_coordinator_core::peer::{Batch, LogStart, Stored};
 use vt_proto::wire::{LogPosition, LogRecord, RaftEntry, RaftSnapshot, SnapshotName};
 
 use super::{
-    Identity, Storage, StorageError,
+    Free, Identity, Storage, StorageError,
     files::RealFolder,
     log::{self, Log, LogError},
     sled::{Contained, Label, Running, SledError},
@@ -275,6 +275,11 @@ impl Storage for DiskStorage {
 
     fn recover(&mut self) -> Result<(), StorageError> {
         self.reopen_log().map(drop)
+    }
+
+    fn free(&self) -> Option<Free> {
+        // What cannot be asked is told by the next write.
+        Free::of(&self.data_dir).ok()
     }
 }
 
