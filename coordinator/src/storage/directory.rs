@@ -68,7 +68,7 @@ impl DiskStorage {
         let label = at.prepare(&sled, label)?;
         let folder = Box::new(RealFolder(data_dir.join(LOG)));
         let (log, entries) =
-            Log::open(folder, &label.directory, None).map_err(|error| at.log(error))?;
+            Log::open(folder, &label.directory, log::SIZES, None).map_err(|error| at.log(error))?;
         Ok(Self {
             data_dir: at.data_dir,
             identity: Identity {
@@ -287,7 +287,12 @@ impl DiskStorage {
     /// Reads the log again: what is there must be what was written.
     fn reopen_log(&mut self) -> Result<Vec<RaftEntry>, StorageError> {
         let folder = Box::new(RealFolder(self.data_dir.join(LOG)));
-        let opened = Log::open(folder, &self.identity.directory_id, Some(self.log.link()));
+        let opened = Log::open(
+            folder,
+            &self.identity.directory_id,
+            log::SIZES,
+            Some(self.log.link()),
+        );
         let (log, entries) = opened.map_err(|error| self.at().log(error))?;
         self.log = log;
         Ok(entries)
@@ -428,7 +433,16 @@ impl At {
         let io = |error| self.io(&path, error);
         fs::create_dir_all(&path).map_err(io)?;
         let folder = Box::new(RealFolder(path.clone()));
-        drop(Log::create(folder, &label.directory, &record, &stored.entries).map_err(io)?);
+        drop(
+            Log::create(
+                folder,
+                &label.directory,
+                log::SIZES,
+                &record,
+                &stored.entries,
+            )
+            .map_err(io)?,
+        );
         sync_names(&self.data_dir).map_err(io)?;
         let written = label.clone();
         let written = sled.call(move |tree| tree.set_label(&written));

@@ -17,6 +17,8 @@ use super::files::{Folder, LogFile};
 
 mod acknowledged;
 mod open;
+#[cfg(test)]
+mod power;
 mod record;
 mod replay;
 mod segment;
@@ -25,12 +27,22 @@ pub(super) use record::Link;
 pub(super) use replay::Situation;
 pub(super) use segment::FORMAT;
 
-/// Bytes of a segment: some times what a member keeps behind its snapshot. One larger record makes its segment larger.
-const SEGMENT_BYTES: u64 = 16 << 20;
-/// Zeros by which a segment grows at once: some thousand small commits share the flush of the file's size.
-const GROWTH_BYTES: u64 = 1 << 20;
-/// Zeros of the very first segment.
-const FIRST_BYTES: u64 = 64 << 10;
+/// How large segments are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    segment_bytes: u64,
+    growth_bytes: u64,
+    first_bytes: u64,
+}
+
+pub(super) const SIZES: Sizes = Sizes {
+    // Some times what a member keeps behind its snapshot. One larger record makes its segment larger.
+    segment_bytes: 16 << 20,
+    // Zeros by which a segment grows at once: some thousand small commits share the flush of the file's size.
+    growth_bytes: 1 << 20,
+    // Zeros of the very first segment.
+    first_bytes: 64 << 10,
+};
 /// A segment that is no longer needed, kept to be written again.
 const SPARE: &str = "spare";
 /// A segment that has no head yet.
@@ -89,6 +101,7 @@ struct Active {
 pub(super) struct Log {
     folder: Box<dyn Folder>,
     directory_id: String,
+    sizes: Sizes,
     closed: VecDeque<Closed>,
     active: Active,
     has_spare: bool,
@@ -103,6 +116,7 @@ impl Log {
     pub(super) fn create(
         folder: Box<dyn Folder>,
         directory_id: &str,
+        sizes: Sizes,
         record: &LogRecord,
         entries: &[RaftEntry],
     ) -> io::Result<Self> {
@@ -113,10 +127,17 @@ impl Log {
         let acknowledged = Acknowledged::create(folder.as_ref(), directory_id)?;
         let situation = Situation::default();
         let head = head(directory_id, 1, &situation);
-        let (active, link) = begin(folder.as_ref(), head, Link::default(), FIRST_BYTES, false)?;
+        let (active, link) = begin(
+            folder.as_ref(),
+            head,
+            Link::default(),
+            sizes.first_bytes,
+            None,
+        )?;
         let mut log = Self {
             folder,
             directory_id: directory_id.to_owned(),
+            sizes,
             closed: VecDeque::new(),
             active,
             has_spare: false,
@@ -158,7 +179,7 @@ impl Log {
         };
         let mut link = record::write(buffer, Kind::Batch, self.link.checksum, sequence, fill);
         let bytes = buffer.len() as u64;
-        if self.active.at + bytes > SEGMENT_BYTES && self.active.holds_batches {
+        if self.active.at + bytes > self.sizes.segment_bytes && self.active.holds_batches {
             self.begin_segment(bytes)?;
             link = record::write(buffer, Kind::Batch, self.link.checksum, sequence, fill);
         }
@@ -184,7 +205,7 @@ impl Log {
         if needed <= self.active.length {
             return Ok(());
         }
-        let grown = (self.active.length + GROWTH_BYTES).min(SEGMENT_BYTES);
+        let grown = (self.active.length + self.sizes.growth_bytes).min(self.sizes.segment_bytes);
         let length = grown.max(needed);
         write_zeros(self.active.file.as_ref(), self.active.length, length)?;
         self.active.length = length;
@@ -194,14 +215,9 @@ impl Log {
     fn begin_segment(&mut self, bytes: u64) -> io::Result<()> {
         let number = self.active.number + 1;
         let head = head(&self.directory_id, number, &self.situation);
-        let length = GROWTH_BYTES.max(bytes);
-        let (active, link) = begin(
-            self.folder.as_ref(),
-            head,
-            self.link,
-            length,
-            self.has_spare,
-        )?;
+        let length = self.sizes.growth_bytes.max(bytes);
+        let spare = self.has_spare.then_some(self.sizes.segment_bytes);
+        let (active, link) = begin(self.folder.as_ref(), head, self.link, length, spare)?;
         self.has_spare = false;
         let before = std::mem::replace(&mut self.active, active);
         self.link = link;
@@ -220,7 +236,7 @@ impl Log {
             return Ok(false);
         };
         let name = segment::name(oldest.number);
-        if self.has_spare || oldest.length != SEGMENT_BYTES {
+        if self.has_spare || oldest.length != self.sizes.segment_bytes {
             self.folder.remove(&name)?;
         } else {
             self.folder.rename(&name, SPARE)?;
@@ -261,13 +277,13 @@ fn head(directory_id: &str, number: u64, situation: &Situation) -> SegmentHead {
     }
 }
 
-/// Makes a segment with its head, which has its name only when it is whole. `spare`: in the file of that name.
+/// Makes a segment with its head, which has its name only when it is whole. `spare`: in the file of that name, so large.
 fn begin(
     folder: &dyn Folder,
     head: SegmentHead,
     link: Link,
     length: u64,
-    spare: bool,
+    spare: Option<u64>,
 ) -> io::Result<(Active, Link)> {
     let mut bytes = Vec::new();
     let link = record::write(
@@ -280,8 +296,8 @@ fn begin(
         },
     );
     let at = bytes.len() as u64;
-    let (from, file, length) = if spare {
-        (SPARE, folder.open(SPARE)?, SEGMENT_BYTES)
+    let (from, file, length) = if let Some(spare) = spare {
+        (SPARE, folder.open(SPARE)?, spare)
     } else {
         let file = folder.create(UNFINISHED)?;
         write_zeros(file.as_ref(), at, length)?;

@@ -9,7 +9,7 @@ use vt_proto::wire::RaftEntry;
 
 use super::{
     super::files::Folder,
-    Active, Closed, Log, LogError,
+    Active, Closed, Log, LogError, Sizes,
     acknowledged::{self, Acknowledged, Reached},
     record::{self, Link},
     replay::Replay,
@@ -21,6 +21,7 @@ impl Log {
     pub(in crate::storage) fn open(
         folder: Box<dyn Folder>,
         directory_id: &str,
+        sizes: Sizes,
         passed: Option<Link>,
     ) -> Result<(Self, Vec<RaftEntry>), LogError> {
         let (acknowledged, reached) = read_acknowledged(folder.as_ref(), directory_id)?;
@@ -59,6 +60,7 @@ impl Log {
         let log = Self {
             folder,
             directory_id: directory_id.to_owned(),
+            sizes,
             closed: reader.closed,
             active,
             has_spare: false,
