@@ -26,8 +26,6 @@ pub struct Metrics {
     pub snapshot_index: Gauge,
     pub tablets: Gauge,
     pub log_entries: Gauge,
-    pub disk_free_bytes: Gauge,
-    pub disk_full: Gauge,
     pub proposals: Counter,
     pub commands_refused: Counter,
     pub reads: Counter,
@@ -36,10 +34,53 @@ pub struct Metrics {
     pub raft_received: Counter,
     pub raft_lost: Counter,
     pub raft_refused: Counter,
-    pub persist_seconds: Histogram,
-    pub batches_per_flush: Histogram,
+    pub disk: DiskMetrics,
     pub tick_late_seconds: Gauge<f64, AtomicU64>,
     pub tls: TlsMetrics,
+}
+
+/// What the thread that writes says.
+pub struct DiskMetrics {
+    pub persist_seconds: Histogram,
+    pub batches_per_flush: Histogram,
+    pub free_bytes: Gauge,
+    pub full: Gauge,
+}
+
+impl Default for DiskMetrics {
+    fn default() -> Self {
+        Self {
+            persist_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+            batches_per_flush: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            free_bytes: Gauge::default(),
+            full: Gauge::default(),
+        }
+    }
+}
+
+impl DiskMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "persist_seconds",
+            "Time to write and flush a batch",
+            self.persist_seconds.clone(),
+        );
+        registry.register(
+            "batches_per_flush",
+            "Batches that shared one flush",
+            self.batches_per_flush.clone(),
+        );
+        registry.register(
+            "disk_free_bytes",
+            "Free space for the data directory",
+            self.free_bytes.clone(),
+        );
+        registry.register(
+            "disk_full",
+            "1 if the disk is almost full and no proposals are taken, 2 if writes wait for space",
+            self.full.clone(),
+        );
+    }
 }
 
 impl Default for Metrics {
@@ -70,29 +111,14 @@ impl Default for Metrics {
         let snapshot_index = gauge("snapshot_index", "The log index of the newest snapshot");
         let tablets = gauge("tablets", "Tablets in the topology");
         let log_entries = gauge("log_entries", "Entries in the log");
-        let disk_free_bytes = gauge("disk_free_bytes", "Free space for the data directory");
-        let disk_full = gauge(
-            "disk_full",
-            "1 if the disk is almost full and no proposals are taken, 2 if writes wait for space",
-        );
         let tick_late_seconds = Gauge::default();
         registry.register(
             "tick_late_seconds",
             "How late the newest tick of the node's loop was",
             tick_late_seconds.clone(),
         );
-        let persist_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 16));
-        registry.register(
-            "persist_seconds",
-            "Time to write and flush a batch",
-            persist_seconds.clone(),
-        );
-        let batches_per_flush = Histogram::new(exponential_buckets(1.0, 2.0, 10));
-        registry.register(
-            "batches_per_flush",
-            "Batches that shared one flush",
-            batches_per_flush.clone(),
-        );
+        let disk = DiskMetrics::default();
+        disk.register(&mut registry);
         let tls = TlsMetrics::default();
         tls.register(&mut registry);
         Self {
@@ -104,8 +130,6 @@ impl Default for Metrics {
             snapshot_index,
             tablets,
             log_entries,
-            disk_free_bytes,
-            disk_full,
             proposals,
             commands_refused,
             reads,
@@ -114,8 +138,7 @@ impl Default for Metrics {
             raft_received,
             raft_lost,
             raft_refused,
-            persist_seconds,
-            batches_per_flush,
+            disk,
             tick_late_seconds,
             tls,
         }

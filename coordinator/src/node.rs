@@ -258,7 +258,7 @@ impl Node {
         match written.context("the raft log cannot be written; nothing was promised")? {
             Told::Written(sequence) => self.member.take(now, Input::Written { sequence }),
             Told::Space(space) => {
-                self.metrics.disk_full.set(match space {
+                self.metrics.disk.full.set(match space {
                     Space::Enough => 0,
                     Space::AlmostFull { .. } => 1,
                     Space::Full { .. } => 2,

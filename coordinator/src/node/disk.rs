@@ -134,7 +134,10 @@ impl Writer {
             batch.merge(next.batch);
             count += 1;
         }
-        self.metrics.batches_per_flush.observe(f64::from(count));
+        self.metrics
+            .disk
+            .batches_per_flush
+            .observe(f64::from(count));
         (sequence, batch)
     }
 
@@ -161,7 +164,7 @@ impl Writer {
             }
         }
         let took = began.elapsed().as_secs_f64();
-        self.metrics.persist_seconds.observe(took);
+        self.metrics.disk.persist_seconds.observe(took);
         if let Err(error) = outcome {
             return self.fail(error);
         }
@@ -193,7 +196,7 @@ impl Writer {
         self.say(self.space.next(free))?;
         let Free { free_bytes, .. } = free;
         let free_bytes = i64::try_from(free_bytes).unwrap_or(i64::MAX);
-        self.metrics.disk_free_bytes.set(free_bytes);
+        self.metrics.disk.free_bytes.set(free_bytes);
         Ok(())
     }
 
