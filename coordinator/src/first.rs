@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::info;
 use vt_coordinator_core::{
-    codec::STATE_VERSION,
+    format,
     joining::{Answer, Decision, Group, Introduction, decide},
     state::State,
 };
@@ -59,7 +59,7 @@ pub async fn find(me: &Introduction, dialer: &Dialer) -> anyhow::Result<Found> {
     let mut told = String::new();
     loop {
         let (answers, leaders) = ask_all(me, dialer).await;
-        let why = match decide(me, STATE_VERSION, &answers) {
+        let why = match decide(me, format::NEWEST, &answers) {
             Decision::Begin {
                 cluster_id,
                 coordinators,
@@ -146,7 +146,7 @@ async fn join(
         cluster_id: cluster_id.to_owned(),
         member_id: me.member_id,
         directory_id: me.directory_id.clone(),
-        formats: STATE_VERSION,
+        formats: format::NEWEST,
     };
     let mut why = format!("{cluster_id} has no leader now");
     for leader in leaders {

@@ -83,6 +83,7 @@ const LAYERS: &[Layers] = &[
             &["refusal"],
             &["command"],
             &["records"],
+            &["format", "audit"],
         ],
     },
     Layers {

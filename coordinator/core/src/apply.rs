@@ -8,8 +8,9 @@ use vt_proto::{epoch::Revision, ids::ReplicaSetName};
 
 use crate::{
     command::{Change, Command, RecordKey, RecordValue},
+    format::{events_bytes_max, requests_max},
     refusal::Refusal,
-    state::{EVENTS_MAX, REQUESTS_MAX, State},
+    state::{EVENTS_MAX, State},
 };
 
 mod rules;
@@ -54,7 +55,7 @@ fn remember(state: &mut State, request_id: &str, outcome: Result<Revision, Refus
     }
     state
         .requests
-        .push(request_id.to_owned(), outcome, REQUESTS_MAX);
+        .push(request_id.to_owned(), outcome, requests_max(state.format));
 }
 
 /// Why a command would have no effect, if it were applied now.
@@ -121,12 +122,12 @@ fn change(state: &mut State, revision: Revision, command: &Command) -> Revision 
         }
     }
     for event in &command.events {
-        while state.events.len() >= EVENTS_MAX {
-            state.events.pop_front();
-        }
-        state.events.push_back((state.next_event, event.clone()));
+        state.events.push(state.next_event, event.clone());
         state.next_event += 1;
     }
+    state.raise_format();
+    let bytes_max = events_bytes_max(state.format);
+    state.events.trim(EVENTS_MAX, bytes_max);
     revision
 }
 

@@ -1,20 +1,16 @@
-//! The stored form of commands and states: our own messages, with a version in each. Reads its own version and the one
-//! before; a newer one is refused by name, never guessed at.
+//! The stored form of commands and states: our own messages, with the format in each (see [`crate::format`]). A newer format is
+//! refused by name, never guessed at.
 
 use prost::Message;
 use vt_proto::{convert::ConvertError, epoch::Revision, wire};
 
 use crate::{
     command::{Change, Command, RecordKey, RecordValue},
+    format,
     refusal::Refusal,
     requests::Outcome,
-    state::{REQUESTS_MAX, State, Versioned},
+    state::{State, Versioned},
 };
-
-/// The format of log entries that this member writes.
-pub const COMMAND_VERSION: u32 = 1;
-/// The format of states (snapshots) that this member writes.
-pub const STATE_VERSION: u32 = 1;
 
 /// Bytes that cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -42,6 +38,15 @@ pub enum CodecError {
     },
 }
 
+/// The lowest format in which a command can be said.
+fn format_of(command: &Command) -> u32 {
+    let mut changes = command.changes.iter();
+    match changes.any(|change| matches!(change.key, RecordKey::Coordinator(_))) {
+        true => format::COORDINATORS,
+        false => format::FIRST,
+    }
+}
+
 /// The bytes of a log entry.
 pub fn encode_command(command: &Command) -> Vec<u8> {
     let changes = command.changes.iter().map(|change| wire::RecordChange {
@@ -51,7 +56,7 @@ pub fn encode_command(command: &Command) -> Vec<u8> {
     });
     let events = command.events.iter().cloned();
     let message = wire::Command {
-        version: COMMAND_VERSION,
+        version: format_of(command),
         request_id: command.request_id.clone(),
         changes: changes.collect(),
         events: events.map(Into::into).collect(),
@@ -61,10 +66,14 @@ pub fn encode_command(command: &Command) -> Vec<u8> {
 
 /// The command that the bytes of a log entry stand for.
 pub fn decode_command(bytes: &[u8]) -> Result<Command, CodecError> {
+    command_from(bytes, format::NEWEST)
+}
+
+fn command_from(bytes: &[u8], newest: u32) -> Result<Command, CodecError> {
     const WHAT: &str = "log entry";
     let message = wire::Command::decode(bytes)
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;
-    check_version(WHAT, message.version, COMMAND_VERSION)?;
+    check_version(WHAT, message.version, newest)?;
     let mut changes = Vec::with_capacity(message.changes.len());
     for (position, change) in message.changes.into_iter().enumerate() {
         let change = Change::from_wire(change).map_err(|source| CodecError::Invalid {
@@ -83,14 +92,21 @@ pub fn decode_command(bytes: &[u8]) -> Result<Command, CodecError> {
 /// The bytes of a state: the same for equal states.
 pub fn encode_state(state: &State) -> Vec<u8> {
     let events = state.events.iter().cloned();
+    // Coordinators can be there before all of them understand the format that has them.
+    let version = match state.coordinators.is_empty() {
+        true => state.format,
+        false => state.format.max(format::COORDINATORS),
+    };
+    let added = version >= format::COORDINATORS;
     let message = wire::StoredState {
-        version: STATE_VERSION,
+        version,
         cluster_id: state.cluster_id.clone(),
         applied_index: state.applied,
         next_schema_change: state.next_schema_change,
         next_event: state.next_event,
         records: state.records().map(Versioned::into_wire).collect(),
-        next_coordinator: state.next_coordinator,
+        next_coordinator: if added { state.next_coordinator } else { 0 },
+        format: if added { state.format } else { 0 },
         events: events
             .map(|(sequence, event)| wire::StoredEvent {
                 sequence,
@@ -104,10 +120,14 @@ pub fn encode_state(state: &State) -> Vec<u8> {
 
 /// The state that the bytes stand for.
 pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
+    state_from(bytes, format::NEWEST)
+}
+
+fn state_from(bytes: &[u8], newest: u32) -> Result<State, CodecError> {
     const WHAT: &str = "stored state";
     let message = wire::StoredState::decode(bytes)
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;
-    check_version(WHAT, message.version, STATE_VERSION)?;
+    check_version(WHAT, message.version, newest)?;
     state_from_wire(message).map_err(|source| CodecError::Invalid { what: WHAT, source })
 }
 
@@ -148,8 +168,9 @@ fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {
         applied: message.applied_index,
         next_schema_change: message.next_schema_change,
         next_event: message.next_event,
-        // Stored states from before there were coordinators' records do not have it.
+        // The first format has neither.
         next_coordinator: message.next_coordinator.max(1),
+        format: message.format.max(format::FIRST),
         ..State::default()
     };
     for (position, record) in message.records.into_iter().enumerate() {
@@ -168,12 +189,12 @@ fn state_from_wire(message: wire::StoredState) -> Result<State, ConvertError> {
         let event = stored
             .event
             .ok_or_else(|| ConvertError::missing(&format!("events[{position}].event")))?;
-        state.events.push_back((stored.sequence, event.into()));
+        state.events.push(stored.sequence, event.into());
     }
     for (position, request) in message.requests.into_iter().enumerate() {
         let within = |error: ConvertError| error.within(&format!("requests[{position}]"));
         let (id, outcome) = request_from_wire(request).map_err(within)?;
-        if !state.requests.push(id, outcome, REQUESTS_MAX) {
+        if !state.requests.push(id, outcome, usize::MAX) {
             return Err(within(ConvertError::new("request_id", "it is there twice")));
         }
     }

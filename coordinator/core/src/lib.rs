@@ -2,7 +2,7 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, window -> apply -> state -> requests, refusal, command -> records -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, window -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 use std::{
@@ -20,6 +20,7 @@ use vt_proto::{
 };
 
 pub mod apply;
+pub mod audit;
 pub mod codec;
 pub mod command;
 pub mod desired;
@@ -27,6 +28,7 @@ pub mod durability;
 pub mod effect;
 pub mod event;
 pub mod failover;
+pub mod format;
 pub mod health;
 pub mod intent;
 pub mod invariants;

@@ -72,13 +72,13 @@ pub trait Record: Clone + Into<Self::Wire> + TryFrom<Self::Wire, Error = Convert
         Ok(())
     }
 
-    /// The records that must exist when it is written.
-    fn needs(&self, _created: bool) -> Vec<RecordKey> {
+    /// The records that must exist when it is written, in a group of this format.
+    fn needs(&self, _created: bool, _format: u32) -> Vec<RecordKey> {
         Vec::new()
     }
 
-    /// The records that cannot be deleted while it is there.
-    fn holds(&self) -> Vec<RecordKey> {
+    /// The records that cannot be deleted while it is there, in a group of this format.
+    fn holds(&self, _format: u32) -> Vec<RecordKey> {
         Vec::new()
     }
 
@@ -237,16 +237,16 @@ macro_rules! define_records {
             }
 
             /// The records that must exist when it is written.
-            pub fn needs(&self, created: bool) -> Vec<RecordKey> {
+            pub fn needs(&self, created: bool, format: u32) -> Vec<RecordKey> {
                 match self {
-                    $(RecordValue::$kind(value) => value.needs(created),)+
+                    $(RecordValue::$kind(value) => value.needs(created, format),)+
                 }
             }
 
             /// The records that cannot be deleted while it is there.
-            pub fn holds(&self) -> Vec<RecordKey> {
+            pub fn holds(&self, format: u32) -> Vec<RecordKey> {
                 match self {
-                    $(RecordValue::$kind(value) => value.holds(),)+
+                    $(RecordValue::$kind(value) => value.holds(format),)+
                 }
             }
         }

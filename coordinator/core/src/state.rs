@@ -1,26 +1,25 @@
 //! The replicated topology: typed records with revisions, the audit, and which requests were applied. Ordered maps only.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use vt_proto::{
     epoch::Revision,
     ids::{KeyspaceName, ReplicaSetName},
     topology::{
-        AuditEvent, Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet,
-        VschemaTable,
+        Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
     wire,
 };
 
 use crate::{
+    audit::Audit,
+    format,
     records::{Record, RecordKey, RecordKind, RecordValue, kinds},
     requests::Requests,
 };
 
 /// Audit events that are kept; older ones are dropped.
 pub const EVENTS_MAX: usize = 10_000;
-/// Request ids that are remembered, oldest forgotten first: far more than can be retried at one time.
-pub const REQUESTS_MAX: usize = 4_096;
 
 /// A record and the revision that last changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +48,15 @@ macro_rules! define_state {
             pub cluster_id: String,
             /// The log index that was applied last.
             pub applied: u64,
+            /// What all members understand: see [`crate::format`].
+            pub format: u32,
             /// The sequence number of the next audit event; grows for ever.
             pub next_event: u64,
             $($(pub $counter: u64,)?)+
             $(pub $table: BTreeMap<<$kind as Record>::Key, Versioned<$kind>>,)+
-            /// Oldest first, with their sequence numbers; at most [`EVENTS_MAX`].
-            pub events: VecDeque<(u64, AuditEvent)>,
-            /// At most [`REQUESTS_MAX`].
+            /// At most [`EVENTS_MAX`].
+            pub events: Audit,
+            /// At most [`format::requests_max`].
             pub requests: Requests,
         }
 
@@ -64,6 +65,7 @@ macro_rules! define_state {
             pub fn new(cluster_id: String) -> Self {
                 Self {
                     cluster_id,
+                    format: format::FIRST,
                     next_event: 1,
                     $($($counter: 1,)?)+
                     ..Self::default()
@@ -111,7 +113,7 @@ macro_rules! define_state {
             /// For each record that names others which cannot go before it: its key and theirs, in order of their keys.
             pub(crate) fn each_hold(&self, mut visit: impl FnMut(RecordKey, Vec<RecordKey>)) {
                 $(for record in self.$table.values() {
-                    let holds = record.value.holds();
+                    let holds = record.value.holds(self.format);
                     if !holds.is_empty() {
                         visit(RecordKey::$kind($(record.value.$part.clone()),+), holds);
                     }
@@ -159,7 +161,14 @@ impl State {
             state.next_coordinator = state.next_coordinator.max(coordinator.id + 1);
             state.put(Revision(index), RecordValue::Coordinator(coordinator));
         }
+        state.raise_format();
         state
+    }
+
+    /// The group's format follows the records of its members.
+    pub(crate) fn raise_format(&mut self) {
+        let understood = self.coordinators.values().map(|it| it.value.formats);
+        self.format = self.format.max(understood.min().unwrap_or(0));
     }
 
     /// The tablets of a replica set, in order of their aliases.

@@ -72,7 +72,7 @@ pub(super) fn check_references(state: &State, after: &After<'_>) -> Result<(), R
         match value {
             Some(value) => {
                 let created = state.revision_of(key) == Revision::ZERO;
-                for needed in value.needs(created) {
+                for needed in value.needs(created, state.format) {
                     need(state, after, key, &needed)?;
                 }
             }
@@ -94,7 +94,7 @@ fn holders(state: &State, after: &After<'_>) -> BTreeMap<RecordKey, RecordKey> {
     state.each_hold(|by, holds| {
         let holds = match after.get(&by) {
             None => holds,
-            Some(value) => value.map(RecordValue::holds).unwrap_or_default(),
+            Some(value) => value.map_or(Vec::new(), |value| value.holds(state.format)),
         };
         for held in holds {
             holders.entry(held).or_insert_with(|| by.clone());

@@ -13,6 +13,7 @@ use vt_proto::{
 };
 
 use super::*;
+use crate::format;
 
 fn keyspace(name: &str) -> RecordValue {
     RecordValue::Keyspace(Keyspace {
@@ -225,7 +226,7 @@ fn memory_of_requests_and_events_is_bounded() {
         );
         assert_eq!(outcome, Ok(Revision(index)));
     }
-    assert_eq!(state.requests.len(), REQUESTS_MAX);
+    assert_eq!(state.requests.len(), requests_max(format::FIRST));
     assert_eq!(state.events.len(), EVENTS_MAX);
     assert_eq!(state.events[0].0, 11);
 }

@@ -35,7 +35,6 @@ pub fn write_records(
     }
     for change in changes {
         check_kind(change)?;
-        check_cell(state, change)?;
         if let Some(RecordValue::VschemaTable(table)) = &change.value {
             check_table(table)?;
         }
@@ -62,20 +61,6 @@ fn check_kind(change: &Change) -> Result<(), Refusal> {
         Some(by) => refuse(format!(
             "{} is not written as a record: it follows from {by}",
             change.key
-        )),
-    }
-}
-
-fn check_cell(state: &State, change: &Change) -> Result<(), Refusal> {
-    let RecordKey::Cell(cell) = &change.key else {
-        return Ok(());
-    };
-    let mut tablets = state.tablets.keys();
-    let tablet = tablets.find(|alias| change.value.is_none() && alias.cell() == cell);
-    match tablet {
-        None => Ok(()),
-        Some(alias) => refuse(format!(
-            "cell {cell} still has tablet/{alias}: it cannot be deleted"
         )),
     }
 }

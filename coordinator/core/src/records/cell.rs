@@ -1,4 +1,4 @@
-//! A failure zone. It names nothing.
+//! A failure zone. It names nothing; tablets name it.
 
 use vt_proto::{
     convert::{ConvertError, parse},
@@ -14,6 +14,7 @@ impl Record for Cell {
     type Wire = wire::Cell;
     type WireKey = String;
     const NOUN: &'static str = "cell";
+    const IS_HELD: bool = true;
 
     fn key_to_wire(name: CellName) -> String {
         name.to_string()

@@ -19,7 +19,7 @@ impl Record for SchemaChange {
         Ok(id)
     }
 
-    fn needs(&self, created: bool) -> Vec<RecordKey> {
+    fn needs(&self, created: bool, _format: u32) -> Vec<RecordKey> {
         let keyspace = created.then(|| RecordKey::Keyspace(self.keyspace.clone()));
         keyspace.into_iter().collect()
     }

@@ -30,14 +30,14 @@ impl Record for Shard {
         ))
     }
 
-    fn needs(&self, _created: bool) -> Vec<RecordKey> {
+    fn needs(&self, _created: bool, _format: u32) -> Vec<RecordKey> {
         vec![
             RecordKey::Keyspace(self.keyspace.clone()),
             RecordKey::ReplicaSet(self.replica_set.clone()),
         ]
     }
 
-    fn holds(&self) -> Vec<RecordKey> {
-        self.needs(false)
+    fn holds(&self, format: u32) -> Vec<RecordKey> {
+        self.needs(false, format)
     }
 }

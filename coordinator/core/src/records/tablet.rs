@@ -1,4 +1,4 @@
-//! One mysqld under one agent. Its replica set does not go before it.
+//! One mysqld under one agent. Its cell and its replica set do not go before it.
 
 use vt_proto::{
     convert::{ConvertError, parse},
@@ -8,6 +8,7 @@ use vt_proto::{
 };
 
 use super::{Record, RecordKey};
+use crate::format;
 
 impl Record for Tablet {
     type Key = TabletAlias;
@@ -24,7 +25,14 @@ impl Record for Tablet {
         parse("key.tablet", &alias)
     }
 
-    fn holds(&self) -> Vec<RecordKey> {
-        vec![RecordKey::ReplicaSet(self.replica_set.clone())]
+    fn needs(&self, _created: bool, format: u32) -> Vec<RecordKey> {
+        let cell = (format >= format::COORDINATORS).then(|| self.alias.cell().clone());
+        cell.map(RecordKey::Cell).into_iter().collect()
+    }
+
+    fn holds(&self, format: u32) -> Vec<RecordKey> {
+        let mut holds = self.needs(false, format);
+        holds.push(RecordKey::ReplicaSet(self.replica_set.clone()));
+        holds
     }
 }

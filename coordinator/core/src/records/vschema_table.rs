@@ -27,11 +27,11 @@ impl Record for VschemaTable {
         Ok((keyspace, key.table))
     }
 
-    fn needs(&self, _created: bool) -> Vec<RecordKey> {
+    fn needs(&self, _created: bool, _format: u32) -> Vec<RecordKey> {
         vec![RecordKey::Keyspace(self.keyspace.clone())]
     }
 
-    fn holds(&self) -> Vec<RecordKey> {
-        self.needs(false)
+    fn holds(&self, format: u32) -> Vec<RecordKey> {
+        self.needs(false, format)
     }
 }

@@ -94,6 +94,7 @@ fn create(value: RecordValue) -> Change {
 /// At revision 1: a keyspace with two shards on one replica set, another set, and a tablet in cell zone1.
 fn shop() -> State {
     let mut state = State::new("test".to_owned());
+    state.format = crate::format::NEWEST;
     let records = [
         cell("zone1"),
         replica_set("main"),

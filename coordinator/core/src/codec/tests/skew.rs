@@ -1,0 +1,182 @@
+//! One version of skew, both ways: what the first format's members wrote is read, and what is written in a group that has one of them
+//! is what they would have written. The bytes under `codec/first_format/` were written by such a member.
+
+use super::*;
+use crate::apply::apply;
+
+const COMMAND: &str = include_str!("../first_format/command.hex");
+const STATE: &str = include_str!("../first_format/state.hex");
+/// What that member said of its state.
+const HASH: u64 = 455195590537104616;
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.split_whitespace().flat_map(str::chars).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// As a member of the first format reads.
+fn old_command(bytes: &[u8]) -> Result<Command, CodecError> {
+    command_from(bytes, format::FIRST)
+}
+
+fn put(value: RecordValue) -> Change {
+    Change::put(Revision::ZERO, value)
+}
+
+fn member(id: u64, formats: u32) -> RecordValue {
+    RecordValue::Coordinator(Coordinator {
+        id,
+        address: format!("host-{id}:15100"),
+        directory_id: format!("d{id}"),
+        standing: Standing::Voter,
+        formats,
+    })
+}
+
+fn command(id: &str, changes: Vec<Change>) -> Command {
+    Command {
+        request_id: id.to_owned(),
+        changes,
+        events: Vec::new(),
+    }
+}
+
+fn cell(name: &str) -> RecordValue {
+    let name = name.parse().unwrap();
+    RecordValue::Cell(Cell { name })
+}
+
+#[test]
+fn what_the_first_format_wrote_is_read_and_written_again_bit_by_bit() {
+    let bytes = unhex(COMMAND);
+    let read = decode_command(&bytes).unwrap();
+    assert_eq!(read.changes.len(), 8, "one of each kind, and a deletion");
+    assert_eq!(encode_command(&read), bytes);
+
+    let bytes = unhex(STATE);
+    let state = decode_state(&bytes).unwrap();
+    assert_eq!((state.format, state.next_coordinator), (format::FIRST, 1));
+    assert_eq!(state.records().count(), 7);
+    assert_eq!((state.events.len(), state.requests.len()), (1, 3));
+    assert_eq!(encode_state(&state), bytes);
+    assert_eq!(state.hash(), HASH);
+}
+
+/// A new member leads, an old one follows: the same bytes go to both until the old one is gone.
+#[test]
+fn a_mixed_group_holds_one_state_until_the_last_member_is_upgraded() {
+    let mut new = decode_state(&unhex(STATE)).unwrap();
+    let mut old = new.clone();
+    let mut index = new.applied;
+    for number in 0..20 {
+        index += 1;
+        let name = format!("cell{number}");
+        let bytes = encode_command(&command(&name, vec![put(cell(&name))]));
+        let at_old = old_command(&bytes).unwrap();
+        let at_new = decode_command(&bytes).unwrap();
+        assert_eq!(
+            apply(&mut old, index, &at_old),
+            apply(&mut new, index, &at_new)
+        );
+        let written = encode_state(&new);
+        assert_eq!(written, encode_state(&old));
+        assert_eq!(state_from(&written, format::FIRST).as_ref(), Ok(&old));
+    }
+    assert_eq!(new.format, format::FIRST);
+}
+
+#[test]
+fn an_old_member_refuses_what_it_cannot_understand() {
+    let joins = command("join", vec![put(member(1, format::NEWEST))]);
+    let error = old_command(&encode_command(&joins)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CodecError::Newer {
+                found: 2,
+                understood: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let mut state = State::new("test".to_owned());
+    assert!(apply(&mut state, 1, &joins).is_ok());
+    let error = state_from(&encode_state(&state), format::FIRST).unwrap_err();
+    assert!(
+        error.to_string().contains("install the newer version"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_format_grows_with_the_slowest_member_and_never_shrinks() {
+    let mut state = State::new("test".to_owned());
+    let all = [(1, 2), (2, 2), (3, 1)];
+    let all = all.map(|(id, formats)| put(member(id, formats)));
+    assert_eq!(
+        apply(&mut state, 1, &command("a", all.into())),
+        Ok(Revision(1))
+    );
+    assert_eq!(state.format, 1, "one is old");
+    let mut step = |index, change| {
+        let outcome = apply(
+            &mut state,
+            index,
+            &command(&index.to_string(), vec![change]),
+        );
+        assert_eq!(outcome, Ok(Revision(index)));
+        let bytes = encode_state(&state);
+        assert_eq!(decode_state(&bytes).as_ref(), Ok(&state));
+        state.format
+    };
+    let upgraded = Change::put(Revision(1), member(3, 2));
+    assert_eq!(step(2, upgraded), 2);
+    let older = Change::put(Revision(2), member(3, 1));
+    assert_eq!(step(3, older), 2, "never shrinks");
+    let unknown = put(member(4, 0));
+    assert_eq!(step(4, unknown), 2);
+}
+
+/// What a format adds has no effect below it: else the states of old and new members would part.
+#[test]
+fn rules_and_bounds_of_a_format_begin_with_it() {
+    let in_cell = RecordValue::Tablet(Tablet {
+        alias: "zone1-100".parse().unwrap(),
+        kind: TabletKind::Replica,
+        replica_set: "main".parse().unwrap(),
+        mysql: Endpoint {
+            host: "db".to_owned(),
+            port: 3306,
+        },
+        router: None,
+    });
+    for format in [format::FIRST, format::COORDINATORS] {
+        let mut state = State::new("test".to_owned());
+        state.format = format;
+        let create = command("a", vec![put(cell("zone1")), put(in_cell.clone())]);
+        assert!(apply(&mut state, 1, &create).is_ok());
+        let delete = Change::delete(Revision(1), cell("zone1").key());
+        let deleted = apply(&mut state, 2, &command("b", vec![delete]));
+        assert_eq!(deleted.is_ok(), format == format::FIRST, "{deleted:?}");
+
+        let message = "x".repeat(100_000);
+        for index in 3..203 {
+            let big = Command {
+                events: vec![AuditEvent {
+                    time_unix_ms: 0,
+                    kind: String::new(),
+                    subject: String::new(),
+                    message: message.clone(),
+                    evidence: Vec::new(),
+                }],
+                ..command(&index.to_string(), Vec::new())
+            };
+            assert!(apply(&mut state, index, &big).is_ok());
+        }
+        let kept = state.events.len();
+        assert_eq!(kept == 200, format == format::FIRST, "{kept} events");
+        assert!(kept * message.len() <= format::events_bytes_max(format));
+    }
+}
