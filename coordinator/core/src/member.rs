@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod advance;
+mod formats;
 mod group;
 mod input;
 mod leadership;
@@ -135,6 +136,8 @@ pub struct Member {
     last_heard_ms: BTreeMap<u64, u64>,
     /// Since nobody was heard.
     lonely_ticks: u32,
+    /// The newest format that each of the others understands.
+    heard_formats: BTreeMap<u64, u32>,
     disk_full: bool,
     /// Another member has said that this one was removed.
     removed: bool,
@@ -184,6 +187,7 @@ impl Member {
             told_up_to,
             last_heard_ms: BTreeMap::new(),
             lonely_ticks: 0,
+            heard_formats: BTreeMap::new(),
             disk_full: false,
             removed: false,
             stopping_ticks: None,

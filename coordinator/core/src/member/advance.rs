@@ -6,6 +6,7 @@ use super::{InFlight, Member, MemberError, Output, StopReason, group::touches_gr
 use crate::{
     codec,
     event::{Event, Now},
+    format,
     peer::{Batch, Content, Ready},
 };
 
@@ -137,6 +138,7 @@ impl Member {
             from: self.config.id,
             to,
             directory_id: self.config.directory_id.clone(),
+            formats: format::NEWEST,
             body: Some(body),
         };
         self.outputs.push(Output::Send(Box::new(message)));

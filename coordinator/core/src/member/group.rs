@@ -15,6 +15,7 @@ use super::{
 use crate::{
     command::{Change, Command, RecordKey},
     event::Now,
+    format,
 };
 
 /// Ticks without a word of anybody after which a member asks the others: some elections long.
@@ -61,6 +62,9 @@ impl Member {
                 return Ok(());
             }
             None => {}
+        }
+        if message.formats >= format::FIRST {
+            self.heard_formats.insert(from, message.formats);
         }
         match message.body.ok_or(MessageRefused::Empty)? {
             Body::Raft(raft) if raft.from == from => self.peer.step(raft)?,
@@ -132,6 +136,7 @@ impl Member {
         if !due || !self.core_leads || self.stopping_ticks.is_some() || self.disk_full {
             return;
         }
+        self.formats_turn();
         if self.peer.membership_changes() {
             return;
         }

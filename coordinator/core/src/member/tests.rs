@@ -10,6 +10,7 @@ use vt_proto::{
 use super::*;
 use crate::{
     command::{Change, RecordValue},
+    format,
     refusal::Refusal,
 };
 
@@ -32,6 +33,8 @@ struct World {
     refused: Vec<MessageRefused>,
     limits: Limits,
     bytes_sent: usize,
+    /// Members that say that they understand the first format only.
+    old: BTreeSet<u64>,
 }
 
 const CLUSTER: &str = "test-1";
@@ -42,17 +45,20 @@ fn record(id: u64, directory_id: &str) -> Coordinator {
         address: format!("c{id}:15100"),
         directory_id: directory_id.to_owned(),
         standing: Standing::Voter,
-        formats: 1,
+        formats: format::NEWEST,
     }
 }
 
-fn initial(size: u64) -> Stored {
+fn initial(size: u64, formats: u32) -> Stored {
     let mut state = State::new(CLUSTER.to_owned());
     state.applied = 1;
     state.next_coordinator = size + 1;
     for id in 1..=size {
-        let value = RecordValue::Coordinator(record(id, &format!("d{id}")));
-        state.put(Revision(1), value);
+        let coordinator = Coordinator {
+            formats,
+            ..record(id, &format!("d{id}"))
+        };
+        state.put(Revision(1), RecordValue::Coordinator(coordinator));
     }
     Stored::bootstrap((1..=size).collect(), 1, codec::encode_state(&state))
 }
@@ -70,9 +76,10 @@ impl World {
             refused: Vec::new(),
             limits: Limits::default(),
             bytes_sent: 0,
+            old: BTreeSet::new(),
         };
         for id in 1..=size {
-            world.add(id, initial(size));
+            world.add(id, initial(size, format::NEWEST));
         }
         world
     }
@@ -150,7 +157,10 @@ impl World {
         };
         for output in member.advance(now).unwrap() {
             match output {
-                Output::Send(message) => {
+                Output::Send(mut message) => {
+                    if self.old.contains(&id) {
+                        message.formats = format::FIRST;
+                    }
                     self.bytes_sent += prost::Message::encoded_len(&*message);
                     self.network.push(*message);
                 }
@@ -391,6 +401,7 @@ fn another_directory_under_the_same_id_is_not_listened_to() {
         from: wiped,
         to: leader,
         directory_id: "new".to_owned(),
+        formats: format::NEWEST,
         body: None,
     };
     world.take(leader, Input::Message(Box::new(message)));
@@ -475,4 +486,27 @@ fn refusals_reach_who_asked() {
         Err(WriteError::Refused(Refusal::Invalid { .. }))
     );
     assert!(refused, "{:?}", world.done[&token]);
+}
+
+#[test]
+fn the_format_grows_when_the_last_member_is_upgraded() {
+    let mut world = World::new(0);
+    world.old.extend(1..=3);
+    for id in 1..=3 {
+        world.add(id, initial(3, format::FIRST));
+    }
+    let leader = world.leader();
+    let slow = (1..=3).find(|id| *id != leader).unwrap();
+    world.old.retain(|id| *id == slow);
+    world.rounds(20);
+    let format_of = |world: &World, id| {
+        let member = world.hosts[&id].member.as_ref().unwrap();
+        member.core().state().format
+    };
+    assert_eq!(format_of(&world, slow), format::FIRST, "one is old");
+    world.old.clear();
+    world.rounds(20);
+    for id in 1..=3 {
+        assert_eq!(format_of(&world, id), format::NEWEST, "member {id}");
+    }
 }
