@@ -69,7 +69,8 @@ pub fn decode_command(bytes: &[u8]) -> Result<Command, CodecError> {
     command_from(bytes, format::NEWEST)
 }
 
-fn command_from(bytes: &[u8], newest: u32) -> Result<Command, CodecError> {
+/// The same for a member that understands formats up to `newest`.
+pub(crate) fn command_from(bytes: &[u8], newest: u32) -> Result<Command, CodecError> {
     const WHAT: &str = "log entry";
     let message = wire::Command::decode(bytes)
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;
@@ -123,7 +124,8 @@ pub fn decode_state(bytes: &[u8]) -> Result<State, CodecError> {
     state_from(bytes, format::NEWEST)
 }
 
-fn state_from(bytes: &[u8], newest: u32) -> Result<State, CodecError> {
+/// The same for a member that understands formats up to `newest`.
+pub(crate) fn state_from(bytes: &[u8], newest: u32) -> Result<State, CodecError> {
     const WHAT: &str = "stored state";
     let message = wire::StoredState::decode(bytes)
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;

@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 
 mod decisions;
 mod records;
+mod skew;
 
 /// `A` to `C` are the servers of tablets 0 to 2.
 fn gtids(text: &str) -> GtidSet {

@@ -269,5 +269,3 @@ fn another_state_has_another_hash() {
     other.applied = 1;
     assert_ne!(state.hash(), other.hash());
 }
-
-mod skew;

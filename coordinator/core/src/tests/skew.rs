@@ -1,11 +1,24 @@
 //! One version of skew, both ways: what the first format's members wrote is read, and what is written in a group that has one of them
-//! is what they would have written. The bytes under `codec/first_format/` were written by such a member.
+//! is what they would have written. The bytes under `codfirst_format/` were written by such a member.
 
-use super::*;
-use crate::apply::apply;
+use vt_proto::{
+    epoch::Revision,
+    topology::{AuditEvent, Cell, Coordinator, Endpoint, Standing, Tablet, TabletKind},
+};
 
-const COMMAND: &str = include_str!("../first_format/command.hex");
-const STATE: &str = include_str!("../first_format/state.hex");
+use crate::{
+    apply::apply,
+    codec::{
+        CodecError, command_from, decode_command, decode_state, encode_command, encode_state,
+        state_from,
+    },
+    command::{Change, Command, RecordValue},
+    format,
+    state::State,
+};
+
+const COMMAND: &str = include_str!("first_format/command.hex");
+const STATE: &str = include_str!("first_format/state.hex");
 /// What that member said of its state.
 const HASH: u64 = 455195590537104616;
 
