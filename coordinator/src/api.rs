@@ -22,6 +22,7 @@ pub mod records;
 pub mod roles;
 pub mod routing;
 
+mod admission;
 mod coordinators;
 mod streams;
 mod views;

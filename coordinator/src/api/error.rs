@@ -30,6 +30,11 @@ pub fn retry(message: String) -> Status {
     with(Code::Unavailable, message, RETRYABLE_KEY, "true")
 }
 
+/// It was not even begun; the same request may be sent again.
+pub fn exhausted(message: String) -> Status {
+    with(Code::ResourceExhausted, message, RETRYABLE_KEY, "true")
+}
+
 /// What a write came to.
 pub fn of_write(error: WriteError) -> Status {
     match error {

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     body::Body,
     http::{Request, Response},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, from_fn_with_state},
 };
 use tonic::{Code, Status, service::Routes};
 use tracing::{info, warn};
 use vt_tls::{listen::Peer, role::Role};
 
 use super::{
+    admission::{Admission, admit},
     caller::{self, Call},
     roles::{Right, right},
 };
@@ -22,7 +23,9 @@ const AUDIT: &str = "vt_coordinator::audit";
 
 /// The same services, behind the guard.
 pub fn guarded(routes: Routes) -> Routes {
-    Routes::from(routes.into_axum_router().layer(from_fn(guard)))
+    let admitted = from_fn_with_state(Admission::default(), admit);
+    let router = routes.into_axum_router().layer(admitted);
+    Routes::from(router.layer(from_fn(guard)))
 }
 
 async fn guard(mut request: Request<Body>, next: Next) -> Response<Body> {

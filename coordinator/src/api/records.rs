@@ -74,7 +74,10 @@ impl records_server::Records for Records {
             let found = find(state, &keys, &kinds);
             (state.cluster_id.clone(), state.applied, found)
         };
-        let read = self.node.read(!request.stale, look).await;
+        let read = match request.stale {
+            true => self.node.read(false, look).await,
+            false => self.node.read_anywhere(look).await,
+        };
         let (cluster_id, revision, found) = read.map_err(error::of_read)?;
         Ok(Response::new(wire::ReadRecordsResponse {
             cluster_id,

@@ -7,7 +7,7 @@ use vt_coordinator_core::{
 };
 use vt_proto::epoch::Revision;
 
-use super::{caller::signed, error};
+use super::{admission::deadline_ms, caller::signed, error};
 use crate::node::{Handle, WriteError};
 
 /// How often an intent is made anew when somebody else changed its records meanwhile. More means a fight, which is the
@@ -58,7 +58,8 @@ where
             Plan::Done(outcome) => (outcome.map_err(WriteError::Refused), None),
             Plan::Propose(command) => {
                 let command = signed(command);
-                (node.propose(command.clone()).await, Some(command))
+                let outcome = node.propose_until(command.clone(), deadline_ms()).await;
+                (outcome, Some(command))
             }
         };
         match outcome {

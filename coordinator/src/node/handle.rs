@@ -159,6 +159,12 @@ impl Handle {
         self.propose_until(command, None).await
     }
 
+    /// The moment so long from now, on the monotonic clock of [`super::clock`].
+    pub fn deadline_in(timeout: Duration) -> u64 {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        super::clock::now().monotonic_ms.saturating_add(timeout_ms)
+    }
+
     /// The same, unless the deadline (on [`super::clock`]'s monotonic clock) has passed before it is begun.
     pub async fn propose_until(
         &self,
