@@ -11,7 +11,7 @@ use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use vt_proto::wire::admin_client::AdminClient;
+use vt_proto::wire::{admin_client::AdminClient, records_client::RecordsClient};
 
 use crate::failure::{Failure, Kind};
 
@@ -34,7 +34,7 @@ pub struct Client {
     addresses: Vec<String>,
     timeout: Duration,
     /// The member that answered last, and the connection to it.
-    connected: Option<(String, AdminClient<Channel>)>,
+    connected: Option<(String, Channel)>,
     /// Which of `addresses` is tried next.
     next: usize,
 }
@@ -70,6 +70,33 @@ impl Client {
         F: Fn(AdminClient<Channel>, Request<Q>) -> R,
         R: Future<Output = Result<Response<A>, Status>>,
     {
+        let send = |channel, request| {
+            let admin = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            send(admin, request)
+        };
+        self.send(request, send).await
+    }
+
+    /// The same for the API of records, which every member serves.
+    pub async fn call_records<Q, A, F, R>(&mut self, request: Q, send: F) -> Result<A, Failure>
+    where
+        Q: Clone,
+        F: Fn(RecordsClient<Channel>, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
+        let send = |channel, request| {
+            let records = RecordsClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            send(records, request)
+        };
+        self.send(request, send).await
+    }
+
+    async fn send<Q, A, F, R>(&mut self, request: Q, send: F) -> Result<A, Failure>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = BACKOFF_MIN;
         let mut follow = None;
@@ -101,20 +128,21 @@ impl Client {
         deadline: Instant,
     ) -> Result<A, Verdict>
     where
-        F: Fn(AdminClient<Channel>, Request<Q>) -> R,
+        F: Fn(Channel, Request<Q>) -> R,
         R: Future<Output = Result<Response<A>, Status>>,
     {
-        let (address, admin) = self.connection(leader).await?;
+        let (address, channel) = self.connection(leader).await?;
         let limit = deadline
             .saturating_duration_since(Instant::now())
             .min(ATTEMPT_TIMEOUT);
         let mut request = Request::new(request);
         request.set_timeout(limit);
         // The small extra lets the member's own answer to an expired deadline arrive.
-        let answer = tokio::time::timeout(limit + BACKOFF_MIN, send(admin.clone(), request)).await;
+        let answer =
+            tokio::time::timeout(limit + BACKOFF_MIN, send(channel.clone(), request)).await;
         match answer {
             Ok(Ok(answer)) => {
-                self.connected = Some((address, admin));
+                self.connected = Some((address, channel));
                 Ok(answer.into_inner())
             }
             Ok(Err(status)) => Err(judge(&address, &status)),
@@ -123,10 +151,7 @@ impl Client {
     }
 
     /// The connection to use: to the named leader, else the one that worked, else the next member in turn.
-    async fn connection(
-        &mut self,
-        leader: Option<String>,
-    ) -> Result<(String, AdminClient<Channel>), Verdict> {
+    async fn connection(&mut self, leader: Option<String>) -> Result<(String, Channel), Verdict> {
         let connected = self.connected.take();
         let address = match (leader, connected) {
             (None, Some(connected)) => return Ok(connected),
@@ -137,10 +162,7 @@ impl Client {
             }
         };
         match dial(&address).await {
-            Ok(channel) => {
-                let admin = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                Ok((address, admin))
-            }
+            Ok(channel) => Ok((address, channel)),
             Err(failure) if failure.kind == Kind::Unreachable => {
                 Err(Verdict::Retry(failure.message))
             }

@@ -15,6 +15,7 @@ pub mod replica_set;
 pub mod schema;
 pub mod sql;
 pub mod tablet;
+pub mod topology;
 pub mod version;
 pub mod vschema;
 
@@ -38,6 +39,9 @@ pub enum Command {
     /// The mysqld servers and their agents
     #[command(subcommand)]
     Tablet(tablet::Command),
+    /// All records: as a document, checked, as they change
+    #[command(subcommand)]
+    Topology(topology::Command),
     /// What was decided, about whom, on what evidence
     Events(events::Arguments),
     /// Change tables: DDL for a keyspace
@@ -63,6 +67,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Keyspace(command) => keyspace::run(command, global).await,
         Command::ReplicaSet(command) => replica_set::run(command, global).await,
         Command::Tablet(command) => tablet::run(command, global).await,
+        Command::Topology(command) => topology::run(command, global).await,
         Command::Events(arguments) => events::run(arguments, global).await,
         Command::Schema(command) => schema::run(command, global).await,
         Command::Vschema(command) => vschema::run(command, global).await,

@@ -13,6 +13,7 @@ mod local;
 mod output;
 mod progress;
 mod statements;
+mod topology;
 mod views;
 
 fn main() -> ExitCode {
