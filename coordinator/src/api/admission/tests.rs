@@ -1,8 +1,10 @@
 //! Turns: a flood fills its own line and delays nobody else by more than what runs already.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::HeaderValue;
+use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tonic::codegen::Service as _;
 
 use super::*;
 
@@ -127,13 +129,71 @@ fn callers_say_how_long_they_wait() {
         ("-1S", None),
         ("5x", None),
     ];
-    let mut seen = BTreeSet::new();
     for (text, expected) in cases {
         let mut headers = HeaderMap::new();
         headers.insert(TIMEOUT_HEADER, HeaderValue::from_static(text));
         let found = timeout_of(&headers).map(|it| it.as_millis());
         assert_eq!(found, expected, "{text}");
-        seen.insert(found);
     }
     assert_eq!(timeout_of(&HeaderMap::new()), None);
+}
+
+/// One call of a method over a connection, through the step before the services.
+async fn call(router: &Router, method: &str, port: u16) -> Response<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = format!("/vitrail.v1.{method}").parse().unwrap();
+    request.extensions_mut().insert(TcpConnectInfo {
+        local_addr: None,
+        remote_addr: connection(port),
+    });
+    router.clone().call(request).await.unwrap()
+}
+
+/// Services that answer nothing before they are told to.
+#[tokio::test]
+async fn a_flood_of_one_connection_is_refused_and_others_get_through() {
+    let (began, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (count, told) = (began.clone(), answer.clone());
+    let service = move || {
+        let (count, told) = (count.clone(), told.clone());
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            told.acquire().await.unwrap().forget();
+        }
+    };
+    let admitted = from_fn_with_state(Admission::default(), admit);
+    let router = Router::new().fallback(service).layer(admitted);
+
+    let most = RUNNING_PER_CONNECTION_MAX + WAITING_PER_CONNECTION_MAX;
+    let mut flood = JoinSet::new();
+    for _ in 0..most + 10 {
+        let router = router.clone();
+        flood.spawn(async move { call(&router, "Records/Write", 1).await });
+    }
+    for _ in 0..10 {
+        let refused = flood.join_next().await.unwrap().unwrap();
+        assert_eq!(refused.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
+        assert_eq!(refused.headers()[error::RETRYABLE_KEY], "true");
+    }
+    assert_eq!(began.load(Ordering::SeqCst), RUNNING_PER_CONNECTION_MAX);
+    // Another client, a router and an agent stand behind nobody, even of the same address.
+    for (method, port) in [
+        ("Admin/ListTablets", 2),
+        ("Routing/Watch", 1),
+        ("AgentUplink/Attach", 1),
+    ] {
+        let before = began.load(Ordering::SeqCst);
+        let router = router.clone();
+        flood.spawn(async move { call(&router, method, port).await });
+        while began.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+    }
+    answer.add_permits(most + 3);
+    let mut answered = 0;
+    while let Some(response) = flood.join_next().await {
+        assert!(!response.unwrap().headers().contains_key("grpc-status"));
+        answered += 1;
+    }
+    assert_eq!(answered, most + 3, "everybody who waited had a turn");
 }
