@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(rpc)
         // One encoding of a change is sent to every subscriber.
         .bytes(".vitrail.v1.RecordsUpdate.changes")
+        // Encoded once and shared by all who watch.
+        .bytes(".vitrail.v1.RoutingUpdate")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
+use rand::seq::SliceRandom;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -67,21 +68,22 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         .await
         .context("the tablet cannot be supervised")?;
     let topology = Topology::default();
-    if let Some(kept) = load(&config.data_dir) {
+    let kept = load(&config.data_dir).map(Arc::new);
+    if let Some(kept) = &kept {
         tracing::info!(revision = %kept.version.revision, "serving from the kept routing snapshot until a coordinator answers");
         cluster_id.send_replace(kept.cluster_id.clone());
-        topology.publish(kept);
+        topology.publish(kept.clone());
     }
     let router =
         start_router(&config, &topology, &mut registry).context("the router cannot be started")?;
-    let start = rand::random_range(0..config.coordinators.len());
+    let mut members = config.coordinators.clone();
+    members.shuffle(&mut rand::rng());
     if let Some((handle, arrivals, known)) = &supervised {
         if !known.is_empty() {
             cluster_id.send_replace(known.clone());
         }
         let uplink = Uplink {
-            coordinators: config.coordinators.clone(),
-            start,
+            coordinators: members.clone(),
             reports: handle.reports.clone(),
             arrivals: arrivals.clone(),
             cluster_id: known_cluster,
@@ -91,9 +93,9 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     }
     if let Some(section) = &config.router {
         let routing = RoutingWatch {
-            coordinators: config.coordinators.clone(),
-            start,
+            coordinators: members,
             data_dir: config.data_dir.clone(),
+            known: kept,
             router: section.listen.to_string(),
             cluster_id,
             publish: Holder(topology.clone()),
@@ -126,7 +128,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
 struct Holder(Topology);
 
 impl Publish for Holder {
-    fn publish(&self, snapshot: RoutingSnapshot) {
+    fn publish(&self, snapshot: Arc<RoutingSnapshot>) {
         self.0.publish(snapshot);
     }
 }

@@ -24,9 +24,12 @@ pub mod routing;
 
 mod admission;
 mod coordinators;
+mod leadership;
 mod streams;
 mod views;
 mod write;
+
+use leadership::Leadership;
 
 /// A schema change or vschema is far smaller; what is larger is a mistake or an attack.
 const ADMIN_BYTES_MAX: usize = 2 << 20;
@@ -40,8 +43,11 @@ pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes>
     let admin = AdminServer::new(admin::Admin::new(node.clone()));
     let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(node.clone()));
     let records = RecordsServer::new(records::Records::new(node.clone(), stop.clone()));
-    let uplink = AgentUplinkServer::new(agent::Uplink::new(node.clone(), stop.clone()));
-    let routing = RoutingServer::new(routing::Watches::new(node.clone(), stop.clone()));
+    let leadership = Leadership::of(node);
+    let uplink = agent::Uplink::new(node.clone(), leadership.clone(), stop.clone());
+    let uplink = AgentUplinkServer::new(uplink);
+    let routing = routing::Watches::new(node.clone(), leadership, stop.clone());
+    let routing = RoutingServer::new(routing);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     node::{Handle, Node, NodeConfig, Seat},
     raft::transport::{Outbox, RaftTransport},
+    relay::Relay,
     storage::{DiskStorage, Storage},
 };
 
@@ -121,6 +122,9 @@ impl App {
             seat: self.seat,
             metrics: self.metrics.clone(),
         };
+        let relay = Relay::new(self.handle.clone(), self.handle.say_lost());
+        let relay = relay.run(stop_servers.clone());
+        let _relay = AbortOnDropHandle::new(tokio::spawn(relay));
         let page = http::Page::new(self.config, self.handle, self.metrics);
         let http = spawn(http::serve(self.http_incoming, page, stop_servers.clone()));
         let node = spawn(beginning.run(group, stop));

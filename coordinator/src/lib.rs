@@ -8,6 +8,8 @@ pub mod first;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod news;
 pub mod node;
 pub mod raft;
+pub mod relay;
 pub mod storage;

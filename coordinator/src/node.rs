@@ -21,6 +21,7 @@ use vt_proto::{topology::AuditEvent, wire::MemberMessage};
 use crate::{
     logging,
     metrics::Metrics,
+    news::News,
     raft::transport::Outbox,
     storage::{Space, Storage},
 };
@@ -64,6 +65,7 @@ pub struct Node {
     requests: mpsc::Receiver<Request>,
     waiting: Waiting,
     published: Arc<Published>,
+    news: Arc<News>,
     status: watch::Sender<NodeStatus>,
     space: watch::Sender<Space>,
     metrics: Arc<Metrics>,
@@ -113,6 +115,7 @@ impl Node {
             requests: seat.requests,
             waiting: Waiting::default(),
             published: seat.published,
+            news: seat.news,
             status: seat.status,
             space: seat.space,
             metrics,
@@ -244,6 +247,9 @@ impl Node {
                 self.metrics.reports.inc();
                 self.member.take(now, Input::Report(report));
             }
+            Request::Relayed(snapshot) => {
+                self.member.take(now, Input::Relayed(snapshot));
+            }
             Request::StreamEnded(alias) => {
                 self.published.forget(&alias);
                 self.member.take(now, Input::StreamEnded(alias));
@@ -312,7 +318,7 @@ impl Node {
             Output::Readable { token, outcome } => self.readable(now, token, outcome),
             Output::HandingOver { token, outcome } => self.waiting.handing_over(token, outcome),
             Output::SendDesired(desired) => self.published.send_desired(*desired),
-            Output::PublishRouting(snapshot) => self.published.publish_routing(*snapshot),
+            Output::PublishRouting(update) => self.news.take(update),
             Output::Withdraw => self.published.withdraw(),
             Output::Decided { index, events } => log_events(index, &events),
             Output::Addresses => self.outbox.set_members(&self.member.addresses()),

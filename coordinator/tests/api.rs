@@ -4,7 +4,11 @@
     reason = "a test ends where something unexpected happens"
 )]
 
-use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -19,9 +23,13 @@ use vt_coordinator::{
     config::{Config, LogFormat},
     node::Handle,
 };
-use vt_proto::wire::{
-    self, AgentMessage, CoordinatorMessage, admin_client::AdminClient,
-    agent_uplink_client::AgentUplinkClient, routing_client::RoutingClient,
+use vt_proto::{
+    convert::read_update,
+    routing::RoutingSnapshot,
+    wire::{
+        self, AgentMessage, CoordinatorMessage, admin_client::AdminClient,
+        agent_uplink_client::AgentUplinkClient, routing_client::RoutingClient,
+    },
 };
 use vt_tls::listen::Limits;
 
@@ -147,6 +155,59 @@ async fn attach(channel: Channel, cluster_id: &str, report: wire::Report) -> Res
     })
 }
 
+/// A router: what it knows, and how it hears of more.
+struct Router {
+    known: Option<RoutingSnapshot>,
+    news: Streaming<wire::RoutingUpdate>,
+    /// Messages with the whole state, and with changes.
+    heard: (usize, usize),
+}
+
+impl Router {
+    /// Watches as soon as the member serves.
+    async fn watch(channel: Channel, known: Option<RoutingSnapshot>) -> Self {
+        let request = wire::WatchRoutingRequest {
+            after: known.as_ref().map(|known| known.version.into()),
+            ..wire::WatchRoutingRequest::default()
+        };
+        let began = Instant::now();
+        let news = loop {
+            let mut client = RoutingClient::new(channel.clone());
+            match client.watch(request.clone()).await {
+                Ok(response) => break response.into_inner(),
+                Err(refused) => assert_eq!(refused.code(), Code::Unavailable, "{refused}"),
+            }
+            assert!(began.elapsed() < DEADLINE);
+            sleep(STEP).await;
+        };
+        Self {
+            known,
+            news,
+            heard: (0, 0),
+        }
+    }
+
+    /// Takes news until they say so; ends with the stream.
+    async fn until(&mut self, is_so: impl Fn(&RoutingSnapshot) -> bool) -> RoutingSnapshot {
+        let hear = async {
+            loop {
+                if let Some(known) = self.known.as_ref().filter(|known| is_so(known)) {
+                    return known.clone();
+                }
+                let message = self.news.message().await.unwrap().unwrap();
+                let update = read_update(message, self.known.as_ref()).unwrap();
+                match update.delta {
+                    None => self.heard.0 += 1,
+                    Some(_) => self.heard.1 += 1,
+                }
+                let before = self.known.replace((*update.snapshot).clone());
+                assert!(before.is_none_or(|before| before.version < update.snapshot.version));
+            }
+        };
+        timeout(DEADLINE, hear).await.unwrap()
+    }
+}
+
 /// How a stream that brings nothing ends.
 async fn end(mut agent: Agent) -> Status {
     loop {
@@ -188,8 +249,12 @@ async fn followers_name_the_leader() {
     };
     assert_eq!(named_leader(read).await, expected);
     let mut routing = RoutingClient::new(channel.clone());
-    let watch = async || routing.watch(wire::WatchRoutingRequest::default()).await;
-    assert_eq!(named_leader(watch).await, expected);
+    let request = wire::WatchRoutingRequest {
+        relay: true,
+        ..wire::WatchRoutingRequest::default()
+    };
+    let relay = async || routing.watch(request.clone()).await;
+    assert_eq!(named_leader(relay).await, expected);
     let agent = async || attach(channel.clone(), "", report("zone1-100", 3306)).await;
     assert_eq!(named_leader(agent).await, expected);
     let stale = admin
@@ -302,19 +367,14 @@ async fn writes_are_applied_once_and_reach_routers() {
     let other = admin.create_keyspace(create("2")).await.unwrap_err();
     assert_eq!(other.code(), Code::AlreadyExists, "{other}");
 
-    let watch = RoutingClient::new(channel)
-        .watch(wire::WatchRoutingRequest::default())
-        .await;
-    let mut watch = watch.unwrap().into_inner();
-    let served = timeout(DEADLINE, async {
-        loop {
-            let snapshot = watch.message().await.unwrap().unwrap();
-            if snapshot.keyspaces.iter().any(|it| it.name == "commerce") {
-                return snapshot;
-            }
-        }
-    });
-    assert!(served.await.unwrap().revision >= made);
+    // Whichever member is asked.
+    for id in group.members.keys() {
+        let mut router = Router::watch(group.channel(*id).await, None).await;
+        let known = router
+            .until(|known| known.keyspace("commerce").is_some())
+            .await;
+        assert!(known.version.revision.0 >= made);
+    }
 
     let schema = wire::ApplySchemaRequest {
         keyspace: "commerce".to_owned(),
@@ -420,4 +480,62 @@ async fn a_keyspace_in_use_is_not_deleted() {
         kinds,
         ["keyspace.created", "vschema.applied", "keyspace.deleted"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_of_every_member_hear_changes_and_go_on_from_where_they_were() {
+    let group = Group::start().await;
+    let mut admin = group.admin().await;
+    let channel = group.channel(group.leader().await).await;
+    let _agent = attach(channel, "", report("zone1-100", 3306))
+        .await
+        .unwrap();
+    let mut create = async |name: &str| {
+        let request = wire::CreateKeyspaceRequest {
+            name: name.to_owned(),
+            request_id: name.to_owned(),
+            replica_set: "main".to_owned(),
+        };
+        let began = Instant::now();
+        // The replica set is there when the agent's first report is committed.
+        while let Err(refused) = admin.create_keyspace(request.clone()).await {
+            assert!(began.elapsed() < DEADLINE, "{refused}");
+            sleep(STEP).await;
+        }
+    };
+    create("one").await;
+    let mut routers = Vec::new();
+    for id in group.members.keys() {
+        let mut router = Router::watch(group.channel(*id).await, None).await;
+        router.until(|known| known.keyspace("one").is_some()).await;
+        routers.push(router);
+    }
+    create("two").await;
+    for router in &mut routers {
+        router.until(|known| known.keyspace("two").is_some()).await;
+    }
+    // All members come to one version, and so do their routers.
+    let version = loop {
+        let current = |(_, node): &(String, Handle)| node.news().current().unwrap().version;
+        let versions: BTreeSet<_> = group.members.values().map(current).collect();
+        if versions.len() == 1 {
+            break versions.into_iter().next().unwrap();
+        }
+        sleep(STEP).await;
+    };
+    for router in &mut routers {
+        router.until(|known| known.version >= version).await;
+        assert_eq!(router.heard.0, 1, "the whole state comes once");
+        router.known = router.known.take().filter(|known| known.version == version);
+    }
+    create("three").await;
+    // Each goes on at another member, which knows the version that it names.
+    let known: Vec<_> = routers.drain(..).map(|router| router.known).collect();
+    for (id, known) in group.members.keys().rev().zip(known) {
+        let mut router = Router::watch(group.channel(*id).await, known).await;
+        router
+            .until(|known| known.keyspace("three").is_some())
+            .await;
+        assert_eq!(router.heard.0, 0, "changes are enough");
+    }
 }

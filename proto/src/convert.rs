@@ -8,6 +8,8 @@ mod agent;
 mod routing;
 mod topology;
 
+pub use routing::{UpdateError, read_update};
+
 /// A message that does not say what it must, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("field '{field}' of the message is not valid: {reason}")]

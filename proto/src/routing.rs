@@ -1,4 +1,12 @@
 //! What routers need, and no more. Versioned, swapped whole, also kept on disk by every agent.
+//!
+//! Snapshots share what did not change between them: taking a delta over copies pointers, not routes.
+
+use std::sync::Arc;
+
+mod delta;
+
+pub use delta::{DeltaError, RoutingDelta, RoutingUpdate};
 
 use crate::{
     epoch::{Epoch, Revision},
@@ -67,20 +75,24 @@ pub struct ReplicaSetRoute {
 pub struct RoutingSnapshot {
     pub cluster_id: String,
     pub version: RoutingVersion,
-    pub keyspaces: Vec<KeyspaceRoute>,
-    pub replica_sets: Vec<ReplicaSetRoute>,
+    /// In order of their names.
+    pub keyspaces: Vec<Arc<KeyspaceRoute>>,
+    /// In order of their names.
+    pub replica_sets: Vec<Arc<ReplicaSetRoute>>,
 }
 
 impl RoutingSnapshot {
     /// The keyspace of that name.
     pub fn keyspace(&self, name: &str) -> Option<&KeyspaceRoute> {
-        self.keyspaces
-            .iter()
-            .find(|keyspace| keyspace.name.as_str() == name)
+        let found = self
+            .keyspaces
+            .binary_search_by(|keyspace| keyspace.name.as_str().cmp(name));
+        found.ok().map(|index| &*self.keyspaces[index])
     }
 
     /// The replica set of that name.
     pub fn replica_set(&self, name: &ReplicaSetName) -> Option<&ReplicaSetRoute> {
-        self.replica_sets.iter().find(|set| set.name == *name)
+        let found = self.replica_sets.binary_search_by(|set| set.name.cmp(name));
+        found.ok().map(|index| &*self.replica_sets[index])
     }
 }

@@ -48,7 +48,8 @@ impl Topology {
 
     /// Takes a snapshot over, unless it is older than the one in use. A replica set whose epoch is
     /// below the highest seen is shown as moving: its primary was replaced. Returns whether it was taken.
-    pub fn publish(&self, mut snapshot: RoutingSnapshot) -> bool {
+    pub fn publish(&self, snapshot: impl Into<Arc<RoutingSnapshot>>) -> bool {
+        let mut snapshot = snapshot.into();
         let mut highest = self
             .shared
             .highest
@@ -61,18 +62,32 @@ impl Topology {
         if snapshot.cluster_id != current.cluster_id {
             highest.clear();
         }
-        for set in &mut snapshot.replica_sets {
-            let seen = highest.entry(set.name.clone()).or_insert(set.epoch);
-            if set.epoch < *seen {
-                tracing::warn!(replica_set = %set.name, epoch = %set.epoch, highest = %seen,
-                    "a routing snapshot names an older primary: its replica set is held until a newer one comes");
-                set.state = ServingState::Moving;
-                set.primary = None;
-            } else {
-                *seen = set.epoch;
+        let mut held = Vec::new();
+        for (index, set) in snapshot.replica_sets.iter().enumerate() {
+            // Almost all of them are those that were looked at before.
+            let before = current.replica_sets.get(index);
+            if before.is_some_and(|before| Arc::ptr_eq(before, set)) {
+                continue;
+            }
+            match highest.get_mut(&set.name) {
+                Some(seen) if set.epoch < *seen => {
+                    tracing::warn!(replica_set = %set.name, epoch = %set.epoch, highest = %seen,
+                        "a routing snapshot names an older primary: its replica set is held until a newer one comes");
+                    held.push(index);
+                }
+                Some(seen) => *seen = set.epoch,
+                None => drop(highest.insert(set.name.clone(), set.epoch)),
             }
         }
-        self.shared.current.store(Arc::new(snapshot));
+        if !held.is_empty() {
+            let snapshot = Arc::make_mut(&mut snapshot);
+            for index in held {
+                let set = Arc::make_mut(&mut snapshot.replica_sets[index]);
+                set.state = ServingState::Moving;
+                set.primary = None;
+            }
+        }
+        self.shared.current.store(snapshot);
         self.shared.taken.send_modify(|count| *count += 1);
         true
     }
@@ -116,13 +131,13 @@ mod tests {
                 revision: Revision(revision),
                 health: 0,
             },
-            replica_sets: vec![ReplicaSetRoute {
+            replica_sets: vec![Arc::new(ReplicaSetRoute {
                 name: "rs0".parse().unwrap(),
                 epoch: Epoch(epoch),
                 state: ServingState::Serving,
                 primary: Some(primary),
                 replicas: Vec::new(),
-            }],
+            })],
             ..RoutingSnapshot::default()
         }
     }

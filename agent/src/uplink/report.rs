@@ -26,6 +26,8 @@ const REPORT_PERIOD: Duration = Duration::from_millis(200);
 const URGENT_SPACING: Duration = Duration::from_millis(5);
 /// Reports on their way into the stream: more than this means that nobody reads, and the line is given up.
 const OUTBOX_MAX: usize = 16;
+/// A leader that goes is missed by thousands of agents at one moment: they look for the next one within this time.
+const SPREAD: Duration = Duration::from_millis(150);
 /// An answer to the opening of the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -39,8 +41,8 @@ pub struct Outgoing {
 
 /// The line of one tablet.
 pub struct Uplink {
+    /// In the order in which this agent tries them.
     pub coordinators: Vec<Endpoint>,
-    pub start: usize,
     pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
     pub arrivals: watch::Sender<Option<Arrival>>,
     /// The cluster that the tablet belongs to; empty before the first contact.
@@ -52,14 +54,17 @@ pub struct Uplink {
 impl Uplink {
     /// Keeps the line up until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut search = Search::new(self.coordinators.clone(), self.start);
+        let mut search = Search::new(self.coordinators.clone(), 0);
         tokio::select! {
             () = cancel.cancelled() => {}
             () = async {
                 loop {
                     let member = search.next().await;
                     let ended = self.line(&member, &mut search).await;
-                    self.connected.send_if_modified(|is| std::mem::replace(is, false));
+                    let was_up = self.connected.send_if_modified(|is| std::mem::replace(is, false));
+                    if was_up {
+                        sleep_until(Instant::now() + SPREAD.mul_f64(rand::random())).await;
+                    }
                     tracing::debug!(member = %member.host, port = member.port, %ended, "the line to the coordinator ended");
                     search.failed(Some(&ended));
                 }

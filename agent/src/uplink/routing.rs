@@ -1,8 +1,11 @@
-//! The routing snapshots: watched, handed to the router, and kept on disk for a start without any coordinator.
+//! The routing state: watched, handed to the router, and kept on disk for a start without any coordinator.
+//!
+//! Every member serves it: one is taken at random, so that routers spread. What is known already is not asked for again.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vt_proto::{
+    convert::{UpdateError, read_update},
     routing::RoutingSnapshot,
     topology::Endpoint,
     wire::{self, WatchRoutingRequest, routing_client::RoutingClient},
@@ -26,8 +30,12 @@ use crate::guard::write_durably;
 pub const SNAPSHOT_FILE: &str = "routing-snapshot";
 /// A file that is longer is not one of ours.
 const SNAPSHOT_LENGTH_MAX: u64 = 256 << 20;
-/// Health changes often, and the copy on disk is for a start without coordinators: it may be a little old.
+/// The copy on disk is for a start without coordinators: it may be a little old.
 const SAVE_PERIOD: Duration = Duration::from_secs(1);
+/// Health alone changes often and is soon out of date: it may be older.
+const SAVE_PERIOD_HEALTH: Duration = Duration::from_secs(30);
+/// A watch that has lasted so long is one, also when there was nothing new; one that ends sooner is a failed attempt.
+const SETTLED: Duration = Duration::from_secs(1);
 /// An answer to the opening of the watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest snapshot on the wire.
@@ -36,28 +44,31 @@ const MESSAGE_LENGTH_MAX: usize = 256 << 20;
 /// Takes each new snapshot; the router's holder of the topology.
 pub trait Publish: Send + 'static {
     /// Takes it over.
-    fn publish(&self, snapshot: RoutingSnapshot);
+    fn publish(&self, snapshot: Arc<RoutingSnapshot>);
 }
 
 /// The watch of one router.
 pub struct RoutingWatch<P> {
+    /// In the order in which this router tries them.
     pub coordinators: Vec<Endpoint>,
-    pub start: usize,
     pub data_dir: PathBuf,
-    /// For the status page of the coordinator: which router this is.
+    /// What an earlier life kept.
+    pub known: Option<Arc<RoutingSnapshot>>,
+    /// For the log of the coordinator: which router this is.
     pub router: String,
     pub cluster_id: watch::Sender<String>,
     pub publish: P,
-    /// Whether a leader answers.
+    /// Whether a coordinator answers.
     pub connected: watch::Sender<bool>,
 }
 
 impl<P: Publish> RoutingWatch<P> {
     /// Watches until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut search = Search::new(self.coordinators.clone(), self.start);
+        let mut search = Search::new(self.coordinators.clone(), 0);
         let mut saver = Saver {
             path: self.data_dir.join(SNAPSHOT_FILE),
+            kept: self.known.clone(),
             newest: None,
             due: None,
         };
@@ -85,35 +96,55 @@ impl<P: Publish> RoutingWatch<P> {
         let opening = client.watch(WatchRoutingRequest {
             cluster_id: self.cluster_id.borrow().clone(),
             router: self.router.clone(),
+            after: self.known.as_ref().map(|known| known.version.into()),
+            relay: false,
         });
         let mut inbox = match timeout(OPEN_TIMEOUT, opening).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return status,
             Err(_) => return Status::deadline_exceeded("the watch was not opened in time"),
         };
+        let settled = sleep_until(Instant::now() + SETTLED);
+        tokio::pin!(settled);
+        let mut is_settled = false;
         loop {
             let due = saver.due.unwrap_or_else(|| Instant::now() + SAVE_PERIOD);
-            tokio::select! {
+            let heard = tokio::select! {
                 message = inbox.message() => match message {
-                    Ok(Some(message)) => {
-                        search.succeeded(member);
-                        self.connected.send_if_modified(|is| !std::mem::replace(is, true));
-                        self.take(message, saver);
-                    }
+                    Ok(Some(message)) => match self.take(message, saver) {
+                        Ok(()) => true,
+                        Err(status) => return status,
+                    },
                     Ok(None) => return Status::unavailable("the coordinator ended the watch"),
                     Err(status) => return status,
                 },
-                () = sleep_until(due) => saver.save().await,
+                () = &mut settled, if !is_settled => true,
+                () = sleep_until(due) => {
+                    saver.save().await;
+                    false
+                }
+            };
+            if heard && !is_settled {
+                is_settled = true;
+                search.succeeded(member);
+                self.connected
+                    .send_if_modified(|is| !std::mem::replace(is, true));
             }
         }
     }
 
-    fn take(&mut self, message: wire::RoutingSnapshot, saver: &mut Saver) {
-        let snapshot = match RoutingSnapshot::try_from(message.clone()) {
-            Ok(snapshot) => snapshot,
+    fn take(&mut self, message: wire::RoutingUpdate, saver: &mut Saver) -> Result<(), Status> {
+        let snapshot = match read_update(message, self.known.as_deref()) {
+            Ok(update) => update.snapshot,
             Err(error) => {
-                tracing::error!(%error, "a routing snapshot is not understood; upgrade this agent");
-                return;
+                if matches!(error, UpdateError::LeadsOnFromElsewhere(_)) {
+                    // The whole state is asked for next.
+                    self.known = None;
+                    tracing::warn!(%error, "routing news do not fit; asking for all of them");
+                } else {
+                    tracing::error!(%error, "routing news are not understood; upgrade this agent");
+                }
+                return Err(Status::data_loss(error.to_string()));
             }
         };
         self.cluster_id.send_if_modified(|known| {
@@ -124,41 +155,59 @@ impl<P: Publish> RoutingWatch<P> {
             first
         });
         if *self.cluster_id.borrow() != snapshot.cluster_id {
-            tracing::error!(theirs = %snapshot.cluster_id, "a routing snapshot of another cluster is refused: check `coordinators`");
-            return;
+            tracing::error!(theirs = %snapshot.cluster_id, "the routing state of another cluster is refused: check `coordinators`");
+            return Err(Status::permission_denied("it serves another cluster"));
         }
-        self.publish.publish(snapshot);
-        saver.newest = Some(message);
-        saver
-            .due
-            .get_or_insert_with(|| Instant::now() + SAVE_PERIOD);
+        self.known = Some(snapshot.clone());
+        self.publish.publish(snapshot.clone());
+        saver.take(snapshot);
+        Ok(())
     }
 }
 
 /// Writes the newest snapshot now and then.
 struct Saver {
     path: PathBuf,
-    newest: Option<wire::RoutingSnapshot>,
+    /// What is on disk.
+    kept: Option<Arc<RoutingSnapshot>>,
+    newest: Option<Arc<RoutingSnapshot>>,
     due: Option<Instant>,
 }
 
 impl Saver {
+    fn take(&mut self, snapshot: Arc<RoutingSnapshot>) {
+        let revision = snapshot.version.revision;
+        let is_kept = |kept: &Arc<RoutingSnapshot>| kept.version.revision == revision;
+        let period = match self.kept.as_ref().is_some_and(is_kept) {
+            true => SAVE_PERIOD_HEALTH,
+            false => SAVE_PERIOD,
+        };
+        let due = Instant::now() + period;
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.newest = Some(snapshot);
+    }
+
     async fn save(&mut self) {
         self.due = None;
         let Some(newest) = self.newest.take() else {
             return;
         };
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || write(&path, &newest)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(path = %self.path.display(), %error, "the routing snapshot is not kept");
+        let (path, snapshot) = (self.path.clone(), newest.clone());
+        let written = tokio::task::spawn_blocking(move || write(&path, &snapshot)).await;
+        match written {
+            Ok(Ok(())) => self.kept = Some(newest),
+            Ok(Err(error)) => {
+                tracing::warn!(path = %self.path.display(), %error, "the routing state is not kept");
+            }
+            // The runtime is ending.
+            Err(_) => {}
         }
     }
 }
 
 /// A checksum before the message: half a file is not taken for a whole one.
-fn write(path: &Path, snapshot: &wire::RoutingSnapshot) -> io::Result<()> {
-    let body = snapshot.encode_to_vec();
+fn write(path: &Path, snapshot: &RoutingSnapshot) -> io::Result<()> {
+    let body = wire::RoutingSnapshot::from(snapshot).encode_to_vec();
     let mut bytes = crc32fast::hash(&body).to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
     write_durably(path, &bytes)
@@ -192,24 +241,4 @@ pub fn load(data_dir: &Path) -> Option<RoutingSnapshot> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_kept_and_a_damaged_one_is_not_used() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(load(directory.path()), None);
-        let snapshot = RoutingSnapshot {
-            cluster_id: "c".into(),
-            ..RoutingSnapshot::default()
-        };
-        let path = directory.path().join(SNAPSHOT_FILE);
-        write(&path, &snapshot.clone().into()).unwrap();
-        assert_eq!(load(directory.path()), Some(snapshot));
-        let mut bytes = fs::read(&path).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        assert_eq!(load(directory.path()), None);
-    }
-}
+mod tests;

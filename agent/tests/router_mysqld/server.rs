@@ -240,11 +240,11 @@ pub fn snapshot(
             revision: Revision(revision),
             health: 0,
         },
-        keyspaces: vec![KeyspaceRoute {
+        keyspaces: vec![Arc::new(KeyspaceRoute {
             name: "shop".parse().unwrap(),
             shards: vec![shard],
-        }],
-        replica_sets: vec![ReplicaSetRoute {
+        })],
+        replica_sets: vec![Arc::new(ReplicaSetRoute {
             name: "rs0".parse().unwrap(),
             epoch: Epoch(epoch),
             state,
@@ -255,7 +255,7 @@ pub fn snapshot(
                 )
             }),
             replicas: replicas.collect(),
-        }],
+        })],
     }
 }
 

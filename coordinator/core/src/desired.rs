@@ -26,11 +26,16 @@ pub fn desired(state: &State, members: &Members, alias: &TabletAlias) -> Option<
         replica_set: tablet.replica_set.clone(),
         generation: failover::generation(state, members, &tablet.replica_set),
         epoch: set.value.epoch,
-        goal: goal(state, set, alias),
+        goal: goal(state, members, set, alias),
     })
 }
 
-fn goal(state: &State, set: &Versioned<ReplicaSet>, alias: &TabletAlias) -> Goal {
+fn goal(
+    state: &State,
+    members: &Members,
+    set: &Versioned<ReplicaSet>,
+    alias: &TabletAlias,
+) -> Goal {
     let record = &set.value;
     let is_primary = record.primary.as_ref() == Some(alias);
     match &record.phase {
@@ -43,16 +48,16 @@ fn goal(state: &State, set: &Versioned<ReplicaSet>, alias: &TabletAlias) -> Goal
         Phase::Switching { .. } if is_primary => Goal::Demote {
             grace_ms: DEMOTE_GRACE_MS,
         },
-        Phase::Stable | Phase::Establishing if is_primary => primary(state, record),
+        Phase::Stable | Phase::Establishing if is_primary => primary(state, members, record),
         Phase::Stable | Phase::Establishing | Phase::Switching { .. } => {
             replica(state, record, alias)
         }
     }
 }
 
-fn primary(state: &State, record: &ReplicaSet) -> Goal {
-    let schemas = state
-        .shards_of(&record.name)
+fn primary(state: &State, members: &Members, record: &ReplicaSet) -> Goal {
+    let schemas = members
+        .shards_of(state, &record.name)
         .map(|shard| shard.value.schema_name())
         .collect();
     let pending = state

@@ -1,6 +1,6 @@
 //! Everything that the deciding core may ask the shell to do: a closed list.
 
-use vt_proto::{desired::Desired, epoch::Revision, routing::RoutingSnapshot};
+use vt_proto::{desired::Desired, epoch::Revision, routing::RoutingUpdate};
 
 use crate::{command::Command, refusal::Refusal};
 
@@ -16,6 +16,6 @@ pub enum Effect {
     },
     /// The newest desired state of one agent; replaces what was to be sent before.
     SendDesired(Box<Desired>),
-    /// The newest routing snapshot; replaces what was to be sent before.
-    PublishRouting(Box<RoutingSnapshot>),
+    /// News for routers, which lead on from the news before.
+    PublishRouting(RoutingUpdate),
 }

@@ -1,6 +1,8 @@
 //! Everything that can happen to the deciding core: a closed list.
 
-use vt_proto::{ids::TabletAlias, report::Report};
+use std::sync::Arc;
+
+use vt_proto::{ids::TabletAlias, report::Report, routing::RoutingSnapshot};
 
 use crate::command::Command;
 
@@ -32,5 +34,9 @@ pub enum Event {
     /// The agent's stream ended: its host or process may be gone.
     StreamEnded {
         alias: TabletAlias,
+    },
+    /// What the leader published for routers (followers only; ignored otherwise).
+    Relayed {
+        snapshot: Arc<RoutingSnapshot>,
     },
 }

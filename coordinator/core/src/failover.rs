@@ -164,7 +164,7 @@ pub fn generation(state: &State, members: &Members, set: &ReplicaSetName) -> Gen
         .of_set(set)
         .filter_map(|alias| state.tablets.get(alias))
         .map(|tablet| tablet.revision);
-    let shards = state.shards_of(set).map(|shard| shard.revision);
+    let shards = members.shards_of(state, set).map(|shard| shard.revision);
     let newest = record.into_iter().chain(tablets).chain(shards).max();
     Generation(newest.unwrap_or_default().0)
 }

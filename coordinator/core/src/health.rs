@@ -3,7 +3,7 @@
 //! Never in the log, never on disk, forgotten with leadership. It tells facts and ages; whether a primary is dead is concluded
 //! in `failover/evidence.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vt_proto::{
     ids::TabletAlias,
@@ -16,6 +16,8 @@ use crate::event::Now;
 pub const ANSWER_AGE_MS: u64 = 1_000;
 /// An agent that was not heard for so long is silent (class A). Less is eaten by scheduling stalls and one lost packet.
 pub const SILENCE_MS: u64 = 1_000;
+// Whoever is silent for long is known to the ticks as one who does not answer.
+const _: () = assert!(SILENCE_MS >= ANSWER_AGE_MS);
 /// Two ticks further apart than this mean that this coordinator itself stood still: what it did not hear proves nothing.
 pub const OWN_STALL_MS: u64 = 300;
 /// For how long an older report is taken for one that came late over a former stream, and not for a reinstalled host.
@@ -37,13 +39,15 @@ pub struct TabletHealth {
     pub stream_ended: bool,
 }
 
-/// What a report changed for routers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RoutingChange {
-    Nothing,
-    /// Only the lag moved to another step.
-    Lag,
-    State,
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It was made before the one that is known.
+    Late,
+    /// Routers need not hear of it.
+    AsBefore,
+    /// Routers may have to hear of it.
+    Changed,
 }
 
 /// What routers can be told of one tablet.
@@ -57,9 +61,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// The step of its lag.
-    pub fn lag_step(&self) -> Option<usize> {
-        lag_step(self.lag_ms)
+    fn in_steps(&self) -> (bool, bool, Option<usize>) {
+        (self.replicates, self.down, lag_step(self.lag_ms))
     }
 }
 
@@ -75,15 +78,19 @@ pub struct Health {
     /// Silence is counted from here at the earliest: the start of leadership, or the end of an own stall.
     baseline_ms: u64,
     last_tick_ms: u64,
+    /// When reports came, in this order; those that are too old for an answer have left. So it holds [`ANSWER_AGE_MS`] of reports.
+    recent: VecDeque<(u64, TabletAlias)>,
+    /// Who was heard once and does not answer now. It follows with the ticks.
+    silent: BTreeSet<TabletAlias>,
 }
 
 impl Health {
     /// Forgets everything; silences count from now on, so that everybody has a full period to be heard.
     pub fn restart(&mut self, now: Now) {
         *self = Self {
-            tablets: BTreeMap::new(),
             baseline_ms: now.monotonic_ms,
             last_tick_ms: now.monotonic_ms,
+            ..Self::default()
         };
     }
 
@@ -101,20 +108,38 @@ impl Health {
         }
     }
 
-    /// A regular tick.
-    pub fn tick(&mut self, now: Now) {
+    /// A regular tick. Returns who has fallen silent.
+    pub fn tick(&mut self, now: Now) -> Vec<TabletAlias> {
         self.wake(now);
         self.last_tick_ms = now.monotonic_ms;
+        let mut fallen = Vec::new();
+        let baseline_ms = self.baseline_ms;
+        let is_old = |received_ms: u64| {
+            now.monotonic_ms
+                .saturating_sub(received_ms.max(baseline_ms))
+                > ANSWER_AGE_MS
+        };
+        while let Some((received_ms, alias)) = self.recent.pop_front_if(|(at_ms, _)| is_old(*at_ms))
+        {
+            let is_newest = self
+                .tablets
+                .get(&alias)
+                .is_some_and(|tablet| tablet.received_ms == received_ms);
+            if is_newest && self.silent.insert(alias.clone()) {
+                fallen.push(alias);
+            }
+        }
+        fallen
     }
 
-    /// Takes a report. Returns what it changes for routers, or nothing if it is older than what is known.
-    pub fn report(&mut self, now: Now, report: Report) -> Option<RoutingChange> {
+    /// Takes a report, unless it is older than what is known.
+    pub fn report(&mut self, now: Now, report: Report) -> Heard {
         let alias = report.tablet.alias.clone();
         let before = self.tablets.get(&alias);
         if let Some(before) = before
             && is_late(before, &report, now)
         {
-            return None;
+            return Heard::Late;
         }
         let answering = matches!(
             report.mysqld,
@@ -130,17 +155,13 @@ impl Health {
         };
         let old = before.map(|before| service(&before.report));
         let new = service(&tablet.report);
+        let spoke = !self.silent.remove(&alias);
+        self.recent.push_back((now.monotonic_ms, alias.clone()));
         self.tablets.insert(alias, tablet);
-        Some(match old {
-            Some(old) if old.replicates == new.replicates && old.down == new.down => {
-                if old.lag_step() == new.lag_step() {
-                    RoutingChange::Nothing
-                } else {
-                    RoutingChange::Lag
-                }
-            }
-            _ => RoutingChange::State,
-        })
+        match old {
+            Some(old) if spoke && old.in_steps() == new.in_steps() => Heard::AsBefore,
+            _ => Heard::Changed,
+        }
     }
 
     /// Notes that a stream ended. It proves nothing alone, it only lets another host take the alias over.
@@ -179,9 +200,15 @@ impl Health {
         (self.age_ms(alias, now)? <= ANSWER_AGE_MS).then_some(&tablet.report)
     }
 
-    /// What routers can be told of a tablet; nothing if it does not answer.
+    /// Whether a tablet was heard, and was not silent for long at the last tick.
+    pub fn is_heard(&self, alias: &TabletAlias) -> bool {
+        self.tablets.contains_key(alias) && !self.silent.contains(alias)
+    }
+
+    /// What routers can be told of a tablet; nothing if it is silent. What this coordinator slept through is no silence.
     pub fn service(&self, alias: &TabletAlias, now: Now) -> Option<Service> {
-        self.answer(alias, now).map(service)
+        let tablet = self.tablets.get(alias)?;
+        (self.silent_ms(alias, now) <= ANSWER_AGE_MS).then(|| service(&tablet.report))
     }
 }
 

@@ -2,27 +2,28 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, window -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, rounds, deliveries, window -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
 use vt_proto::{
     desired::Desired,
-    epoch::{Generation, Revision},
+    epoch::Revision,
     ids::{ReplicaSetName, TabletAlias},
     report::Report,
-    routing::RoutingSnapshot,
-    topology::{AuditEvent, SchemaChangeStatus},
+    topology::{AuditEvent, Phase, SchemaChangeStatus},
 };
 
 pub mod apply;
 pub mod audit;
 pub mod codec;
 pub mod command;
+pub mod deliveries;
 pub mod desired;
 pub mod durability;
 pub mod effect;
@@ -39,11 +40,13 @@ pub mod peer;
 pub mod records;
 pub mod refusal;
 pub mod requests;
+pub mod rounds;
 pub mod routing;
 pub mod state;
 pub mod window;
 
 use command::{Change, Command, RecordKey, RecordValue};
+use deliveries::Deliveries;
 use effect::Effect;
 use event::{Event, Now};
 use failover::{
@@ -52,11 +55,12 @@ use failover::{
     schema_change,
     table::PhaseName,
 };
-use health::{Health, RoutingChange, SILENCE_MS};
+use health::{Health, Heard, SILENCE_MS};
 use invariants::Growth;
 use members::Members;
 use requests::Outcome;
-use routing::Publisher;
+use rounds::Rounds;
+use routing::{Publisher, Sources};
 use state::State;
 use window::{Entry, Window};
 
@@ -64,10 +68,6 @@ use window::{Entry, Window};
 pub const TICK_MS: u64 = 50;
 /// How long a proposal may stay unanswered before another is made; the compare-and-set lets only one of them win.
 pub const PROPOSAL_PATIENCE_MS: u64 = 2_000;
-/// How long an agent may take to report a newer generation before its desired state is sent again.
-pub const RESEND_MS: u64 = 500;
-/// And this often in any case: an agent that restarted holds the number of its desired state and not the state.
-pub const REMIND_MS: u64 = 5_000;
 /// With fewer replica sets than this, one suspect is too large a share to mean anything.
 pub const MASS_FAILURE_SETS_MIN: usize = 4;
 /// From this share of suspect replica sets on, silence is taken for our own.
@@ -82,13 +82,6 @@ struct Proposal {
     since_ms: u64,
 }
 
-/// What was sent to an agent last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sent {
-    generation: Generation,
-    at_ms: u64,
-}
-
 /// One member's replicated state and, while it leads, what it has heard and decides from it.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -99,16 +92,19 @@ pub struct Core {
     leading: bool,
     health: Health,
     publisher: Publisher,
+    rounds: Rounds,
     /// Proposals under way by the record they are about.
     proposals: BTreeMap<RecordKey, Proposal>,
     proposal_count: u64,
-    sent: BTreeMap<TabletAlias, Sent>,
+    deliveries: Deliveries,
     /// Since when each replica set's record is seen as it is.
     seen: BTreeMap<ReplicaSetName, (Revision, u64)>,
     blocked: BTreeMap<ReplicaSetName, String>,
     /// Why a tablet's reports are not listened to; kept so that the audit says it once.
     refused: BTreeMap<TabletAlias, String>,
     mass_failure_since_ms: Option<u64>,
+    /// When this leader proposed its first entry last.
+    announced_ms: u64,
 }
 
 impl Core {
@@ -122,13 +118,15 @@ impl Core {
             leading: false,
             health: Health::default(),
             publisher: Publisher::default(),
+            rounds: Rounds::default(),
             proposals: BTreeMap::new(),
             proposal_count: 0,
-            sent: BTreeMap::new(),
+            deliveries: Deliveries::default(),
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
             refused: BTreeMap::new(),
             mass_failure_since_ms: None,
+            announced_ms: 0,
         };
         core.install(state);
         core
@@ -195,12 +193,6 @@ impl Core {
         desired::desired(&self.state, &self.members, alias)
     }
 
-    /// What routers should know now; for somebody who asks before the next snapshot is published.
-    pub fn routing(&self, now: Now) -> RoutingSnapshot {
-        let fresh = || routing::snapshot(&self.state, &self.members, &self.health, now);
-        self.publisher.last().cloned().unwrap_or_else(fresh)
-    }
-
     /// Takes one event; returns what is to be done, in this order.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -221,15 +213,17 @@ impl Core {
             Event::StreamEnded { alias } => {
                 self.health.stream_ended(&alias);
                 // The next stream starts empty: its first report is answered with the desired state again.
-                self.sent.remove(&alias);
+                self.deliveries.forget(&alias);
             }
+            Event::Relayed { snapshot } => self.publisher.relayed(snapshot),
         }
-        if self.leading {
-            let next = self
-                .publisher
-                .next(&self.state, &self.members, &self.health, now);
-            effects.extend(next.map(|snapshot| Effect::PublishRouting(Box::new(snapshot))));
-        }
+        let sources = Sources {
+            state: &self.state,
+            members: &self.members,
+            health: &self.health,
+            now,
+        };
+        effects.extend(self.publisher.next(sources).map(Effect::PublishRouting));
         effects
     }
 
@@ -237,13 +231,28 @@ impl Core {
         if !self.leading {
             return;
         }
-        self.health.tick(now);
+        for alias in self.health.tick(now) {
+            let tablet = self.state.tablets.get(&alias);
+            if let Some(set) = tablet.map(|tablet| &tablet.value.replica_set) {
+                self.publisher.set_changed(set);
+                self.rounds.watch(set, true);
+            }
+        }
         self.proposals.retain(|_, proposal| {
             now.monotonic_ms.saturating_sub(proposal.since_ms) < PROPOSAL_PATIENCE_MS
         });
+        if !self.publisher.is_started()
+            && now.monotonic_ms.saturating_sub(self.announced_ms) >= PROPOSAL_PATIENCE_MS
+        {
+            self.announce(now, effects);
+        }
         self.look_for_mass_failure(now);
-        let sets: Vec<ReplicaSetName> = self.state.replica_sets.keys().cloned().collect();
-        for set in sets {
+        let sets = &self.state.replica_sets;
+        let turn = self.rounds.turn(sets.len(), |from| {
+            let rest = sets.range::<ReplicaSetName, _>((from, Bound::Unbounded));
+            rest.map(|(name, _)| name)
+        });
+        for set in turn {
             self.decide(now, &set, effects);
         }
     }
@@ -251,8 +260,17 @@ impl Core {
     fn lead(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.follow(now);
         self.leading = true;
-        self.publisher.note(RoutingChange::State);
-        // This entry also lifts the revision above every snapshot that leaders before have numbered.
+        // Nobody was heard yet.
+        for set in self.state.replica_sets.keys() {
+            self.rounds.watch(set, true);
+        }
+        self.announce(now, effects);
+    }
+
+    /// The first entry of this leader lifts the revision above everything that leaders before have published: routers hear of
+    /// it when that is committed.
+    fn announce(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.announced_ms = now.monotonic_ms;
         let event = AuditEvent {
             time_unix_ms: now.unix_ms,
             kind: "coordinator.leads".to_owned(),
@@ -272,9 +290,10 @@ impl Core {
     fn follow(&mut self, now: Now) {
         self.leading = false;
         self.health.restart(now);
-        self.publisher = Publisher::default();
+        self.publisher.stop();
+        self.rounds = Rounds::default();
         self.proposals.clear();
-        self.sent.clear();
+        self.deliveries = Deliveries::default();
         self.seen.clear();
         self.blocked.clear();
         self.refused.clear();
@@ -301,8 +320,16 @@ impl Core {
         }
         self.proposals
             .retain(|_, proposal| proposal.request_id != command.request_id);
-        self.publisher.note(RoutingChange::State);
+        if !self.publisher.is_started() {
+            self.publisher.start(now);
+        }
+        for change in &command.changes {
+            if let RecordKey::Keyspace(keyspace) | RecordKey::Shard(keyspace, _) = &change.key {
+                self.publisher.keyspace_changed(keyspace);
+            }
+        }
         for set in &sets {
+            self.publisher.set_changed(set);
             self.send_to_set(now, set, effects);
             self.decide(now, set, effects);
         }
@@ -388,10 +415,11 @@ impl Core {
         }
         let set = report.tablet.replica_set.clone();
         let has_results = !report.schema_results.is_empty();
-        let Some(change) = self.health.report(now, report) else {
-            return;
-        };
-        self.publisher.note(change);
+        match self.health.report(now, report) {
+            Heard::Late => return,
+            Heard::AsBefore => {}
+            Heard::Changed => self.publisher.set_changed(&set),
+        }
         self.send(now, &alias, effects);
         if has_results {
             self.finish_schema_changes(now, effects);
@@ -414,6 +442,7 @@ impl Core {
         let Some(record) = self.state.replica_sets.get(set) else {
             self.seen.remove(set);
             self.blocked.remove(set);
+            self.rounds.watch(set, false);
             return;
         };
         let seen = self.seen.entry(set.clone()).or_default();
@@ -421,6 +450,7 @@ impl Core {
             *seen = (record.revision, now.monotonic_ms);
         }
         if self.proposals.contains_key(&key) {
+            self.rounds.watch(set, true);
             return;
         }
         let situation = Situation {
@@ -432,7 +462,13 @@ impl Core {
             since_ms: seen.1,
             mass_failure: self.mass_failure(now),
         };
-        match failover::decide(&situation) {
+        let verdict = failover::decide(&situation);
+        let primary = record.value.primary.as_ref();
+        let is_well = record.value.phase == Phase::Stable
+            && verdict == Verdict::Wait
+            && primary.is_some_and(|primary| self.health.is_heard(primary));
+        self.rounds.watch(set, !is_well);
+        match verdict {
             Verdict::Wait => drop(self.blocked.remove(set)),
             Verdict::Blocked(why) => drop(self.blocked.insert(set.clone(), why)),
             Verdict::Commit {
@@ -513,39 +549,32 @@ impl Core {
 
     /// Sends an agent its desired state if it is newer than what was sent, or was sent and not taken for a while, or long ago.
     fn send(&mut self, now: Now, alias: &TabletAlias, effects: &mut Vec<Effect>) {
-        let Some(desired) = self.desired(alias) else {
+        let Some(tablet) = self.state.tablets.get(alias) else {
             return;
         };
+        // Almost always there is nothing to send: the number is found without making the state.
+        let set = &tablet.value.replica_set;
+        let generation = failover::generation(&self.state, &self.members, set);
         let taken = self
             .health
             .get(alias)
-            .is_some_and(|tablet| tablet.report.generation >= desired.generation);
-        let due = match self.sent.get(alias) {
-            None => true,
-            Some(sent) if sent.generation != desired.generation => true,
-            Some(sent) => {
-                let pause_ms = if taken { REMIND_MS } else { RESEND_MS };
-                now.monotonic_ms.saturating_sub(sent.at_ms) >= pause_ms
-            }
-        };
-        if !due {
+            .is_some_and(|tablet| tablet.report.generation >= generation);
+        if !self.deliveries.is_due(now, alias, generation, taken) {
             return;
         }
-        let sent = Sent {
-            generation: desired.generation,
-            at_ms: now.monotonic_ms,
+        let Some(desired) = self.desired(alias) else {
+            return;
         };
-        self.sent.insert(alias.clone(), sent);
+        self.deliveries.note(now, alias, generation);
         effects.push(Effect::SendDesired(Box::new(desired)));
     }
 
     fn look_for_mass_failure(&mut self, now: Now) {
         let sets = self.state.replica_sets.len();
-        let silent = self
-            .state
-            .replica_sets
-            .values()
-            .filter_map(|set| set.value.primary.as_ref())
+        // A set whose primary is silent is watched since it fell silent.
+        let watched = self.rounds.watched();
+        let silent = watched
+            .filter_map(|set| self.state.replica_sets.get(set)?.value.primary.as_ref())
             .filter(|primary| self.health.silent_ms(primary, now) > SILENCE_MS)
             .count();
         let many = sets >= MASS_FAILURE_SETS_MIN && silent * 100 > sets * MASS_FAILURE_PERCENT;

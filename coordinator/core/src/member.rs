@@ -239,6 +239,7 @@ impl Member {
             Input::Read { token, of_leader } => self.read(now, token, of_leader),
             Input::Report(report) => self.step(now, Event::Reported { report }),
             Input::StreamEnded(alias) => self.step(now, Event::StreamEnded { alias }),
+            Input::Relayed(snapshot) => self.step(now, Event::Relayed { snapshot }),
             Input::Written { sequence } => self.written(sequence),
             Input::Unreachable(id) => self.peer.unreachable(id),
             Input::DiskFull(full) => self.set_disk_full(full),
@@ -324,8 +325,8 @@ impl Member {
                     self.writes.finish(&request_id, &outcome, &mut self.outputs);
                 }
                 Effect::SendDesired(desired) => self.outputs.push(Output::SendDesired(desired)),
-                Effect::PublishRouting(snapshot) => {
-                    self.outputs.push(Output::PublishRouting(snapshot));
+                Effect::PublishRouting(update) => {
+                    self.outputs.push(Output::PublishRouting(update));
                 }
             }
         }

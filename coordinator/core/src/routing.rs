@@ -1,79 +1,95 @@
 //! Records and health -> what routers need, and when it is worth telling them.
+//!
+//! Only what may have changed is looked at: what is published shares everything else with what was published before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use vt_proto::{
     epoch::Revision,
+    ids::{KeyspaceName, ReplicaSetName},
     report::MysqldState,
     routing::{
-        KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingSnapshot, RoutingVersion,
-        ServingState, ShardRoute,
+        KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingDelta, RoutingSnapshot, RoutingUpdate,
+        RoutingVersion, ServingState, ShardRoute,
     },
     topology::{Phase, ReplicaSet, Tablet},
 };
 
 use crate::{
     event::Now,
-    health::{Health, RoutingChange, lag_step},
+    health::{ANSWER_AGE_MS, Health, lag_step},
     members::Members,
     state::State,
 };
 
-/// Least time between two snapshots that differ in lag only.
+/// Least time between two snapshots that differ only in what routers can wait for.
 pub const LAG_INTERVAL_MS: u64 = 200;
-/// How often silence is looked for: a tablet that stopped reporting changes nothing by itself.
-pub const SILENCE_LOOK_MS: u64 = 1_000;
 
-/// What routers should know now, without a version of health.
-pub fn snapshot(state: &State, members: &Members, health: &Health, now: Now) -> RoutingSnapshot {
-    let keyspaces = state
-        .keyspaces
-        .keys()
-        .map(|name| KeyspaceRoute {
-            name: name.clone(),
-            shards: state
-                .shards_in(name)
-                .map(|shard| ShardRoute {
-                    range: shard.value.range.clone(),
-                    schema: shard.value.schema_name(),
-                    replica_set: shard.value.replica_set.clone(),
-                })
-                .collect(),
-        })
-        .collect();
-    let replica_sets = state
-        .replica_sets
-        .values()
-        .map(|set| replica_set(state, members, health, now, &set.value))
-        .collect();
+/// What a snapshot is made of.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    pub state: &'a State,
+    pub members: &'a Members,
+    pub health: &'a Health,
+    pub now: Now,
+}
+
+/// What routers should know now, made from nothing.
+pub fn snapshot(sources: Sources<'_>) -> RoutingSnapshot {
+    let state = sources.state;
+    let keyspaces = state.keyspaces.keys();
+    let replica_sets = state.replica_sets.values();
     RoutingSnapshot {
         cluster_id: state.cluster_id.clone(),
         version: RoutingVersion {
             revision: Revision(state.applied),
             health: 0,
         },
-        keyspaces,
-        replica_sets,
+        keyspaces: keyspaces
+            .map(|name| Arc::new(keyspace(state, name)))
+            .collect(),
+        replica_sets: replica_sets
+            .map(|set| Arc::new(replica_set(sources, None, &set.value)))
+            .collect(),
     }
 }
 
+fn keyspace(state: &State, name: &KeyspaceName) -> KeyspaceRoute {
+    KeyspaceRoute {
+        name: name.clone(),
+        shards: state
+            .shards_in(name)
+            .map(|shard| ShardRoute {
+                range: shard.value.range.clone(),
+                schema: shard.value.schema_name(),
+                replica_set: shard.value.replica_set.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// `before` is what the leader before said; it holds for tablets that this one could not hear yet.
 fn replica_set(
-    state: &State,
-    members: &Members,
-    health: &Health,
-    now: Now,
+    sources: Sources<'_>,
+    before: Option<&ReplicaSetRoute>,
     record: &ReplicaSet,
 ) -> ReplicaSetRoute {
-    let tablet = |alias| state.tablets.get(alias).map(|tablet| &tablet.value);
+    let tablet = |alias| sources.state.tablets.get(alias).map(|tablet| &tablet.value);
     let primary = record.primary.as_ref().and_then(tablet);
-    let replicas = members
+    let replicas = sources
+        .members
         .of_set(&record.name)
         .filter(|alias| Some(*alias) != record.primary.as_ref())
         .filter_map(tablet)
-        .map(|tablet| replica(health, now, tablet))
+        .map(|tablet| replica(sources, before, tablet))
         .collect();
     ReplicaSetRoute {
         name: record.name.clone(),
         epoch: record.epoch,
-        state: serving(health, record),
+        state: serving(sources.health, record),
         primary: primary.map(|tablet| (tablet.alias.clone(), tablet.mysql.clone())),
         replicas,
     }
@@ -99,8 +115,20 @@ fn serving(health: &Health, record: &ReplicaSet) -> ServingState {
     }
 }
 
-fn replica(health: &Health, now: Now, tablet: &Tablet) -> ReplicaRoute {
-    let service = health.service(&tablet.alias, now);
+fn replica(
+    sources: Sources<'_>,
+    before: Option<&ReplicaSetRoute>,
+    tablet: &Tablet,
+) -> ReplicaRoute {
+    let health = sources.health;
+    if health.get(&tablet.alias).is_none()
+        && let Some(before) = before
+            .and_then(|set| set.replicas.iter().find(|r| r.alias == tablet.alias))
+            .filter(|before| before.mysql == tablet.mysql && before.kind == tablet.kind)
+    {
+        return before.clone();
+    }
+    let service = health.service(&tablet.alias, sources.now);
     ReplicaRoute {
         alias: tablet.alias.clone(),
         kind: tablet.kind,
@@ -110,72 +138,269 @@ fn replica(health: &Health, now: Now, tablet: &Tablet) -> ReplicaRoute {
     }
 }
 
-/// Decides when a snapshot goes out, and numbers it.
+/// How soon routers should hear of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// There is none, or it is within one step of lag.
+    None,
+    /// A replica became fit, or its lag moved to another step.
+    Soon,
+    Now,
+}
+
+fn urgency(old: Option<&ReplicaSetRoute>, new: Option<&ReplicaSetRoute>) -> Urgency {
+    let (old, new) = match (old, new) {
+        (None, None) => return Urgency::None,
+        (Some(old), Some(new)) => (old, new),
+        _ => return Urgency::Now,
+    };
+    let same = old.epoch == new.epoch
+        && old.state == new.state
+        && old.primary == new.primary
+        && old.replicas.len() == new.replicas.len();
+    if !same {
+        return Urgency::Now;
+    }
+    let pairs = old.replicas.iter().zip(&new.replicas);
+    let each = pairs.map(|(old, new)| {
+        let same = old.alias == new.alias && old.kind == new.kind && old.mysql == new.mysql;
+        if !same || (old.healthy && !new.healthy) {
+            Urgency::Now
+        } else if old.healthy != new.healthy || lag_step(old.lag_ms) != lag_step(new.lag_ms) {
+            Urgency::Soon
+        } else {
+            Urgency::None
+        }
+    });
+    each.max().unwrap_or(Urgency::None)
+}
+
+/// Decides when news go out, and numbers them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publisher {
-    last: Option<RoutingSnapshot>,
-    changed: Option<RoutingChange>,
+    /// What routers know: published from here or, while another member leads, relayed from there.
+    last: Option<Arc<RoutingSnapshot>>,
+    /// Since when this member publishes.
+    since_ms: Option<u64>,
+    /// Everything is to be looked at, and to be published whatever is found.
+    all: bool,
+    /// Tablets that were not heard yet are shown as the leader before showed them.
+    trusting: bool,
+    sets: BTreeSet<ReplicaSetName>,
+    /// These differ in what can wait.
+    waiting: BTreeSet<ReplicaSetName>,
+    keyspaces: BTreeSet<KeyspaceName>,
     published_ms: u64,
-    looked_ms: u64,
 }
 
 impl Publisher {
-    /// What was published last.
-    pub fn last(&self) -> Option<&RoutingSnapshot> {
+    /// What was published or relayed last.
+    pub fn last(&self) -> Option<&Arc<RoutingSnapshot>> {
         self.last.as_ref()
     }
 
-    /// Notes that something changed since the last look.
-    pub fn note(&mut self, change: RoutingChange) {
-        self.changed = self.changed.max(Some(change));
+    /// What the leader published, while another member leads.
+    pub fn relayed(&mut self, snapshot: Arc<RoutingSnapshot>) {
+        let known = |last: &Arc<RoutingSnapshot>| snapshot.version <= last.version;
+        if self.since_ms.is_none() && !self.last.as_ref().is_some_and(known) {
+            self.last = Some(snapshot);
+        }
     }
 
-    /// The snapshot to publish now, if there is news enough.
-    pub fn next(
-        &mut self,
-        state: &State,
-        members: &Members,
-        health: &Health,
-        now: Now,
-    ) -> Option<RoutingSnapshot> {
-        let due =
-            |since_ms: u64, interval_ms| now.monotonic_ms.saturating_sub(since_ms) >= interval_ms;
-        let lag_due = due(self.published_ms, LAG_INTERVAL_MS);
-        let look = match self.changed {
-            Some(RoutingChange::State) => true,
-            Some(RoutingChange::Lag) => lag_due,
-            Some(RoutingChange::Nothing) | None => due(self.looked_ms, SILENCE_LOOK_MS),
+    /// Publishes from now on. The state has an entry of this leader's own term: no leader before has numbered so high.
+    pub fn start(&mut self, now: Now) {
+        *self = Self {
+            last: self.last.take(),
+            since_ms: Some(now.monotonic_ms),
+            all: true,
+            trusting: true,
+            ..Self::default()
         };
-        if !look {
+    }
+
+    /// Whether it publishes.
+    pub fn is_started(&self) -> bool {
+        self.since_ms.is_some()
+    }
+
+    /// Publishes no more; what was published last is where the next leader's news lead on from.
+    pub fn stop(&mut self) {
+        *self = Self {
+            last: self.last.take(),
+            ..Self::default()
+        };
+    }
+
+    /// Something about this replica set may have changed.
+    pub fn set_changed(&mut self, set: &ReplicaSetName) {
+        if self.is_started() && !self.sets.contains(set) {
+            self.sets.insert(set.clone());
+        }
+    }
+
+    /// Something about this keyspace may have changed.
+    pub fn keyspace_changed(&mut self, keyspace: &KeyspaceName) {
+        if self.is_started() {
+            self.keyspaces.insert(keyspace.clone());
+        }
+    }
+
+    /// What to publish now, if there is news enough.
+    pub fn next(&mut self, sources: Sources<'_>) -> Option<RoutingUpdate> {
+        let now_ms = sources.now.monotonic_ms;
+        let since_ms = self.since_ms?;
+        if self.all {
+            return Some(self.first(sources));
+        }
+        if self.trusting && now_ms.saturating_sub(since_ms) > ANSWER_AGE_MS {
+            // Who was not heard until now does not answer.
+            self.trusting = false;
+            self.sets.extend(sources.state.replica_sets.keys().cloned());
+        }
+        let waited_ms = now_ms.saturating_sub(self.published_ms);
+        let may_go = waited_ms >= LAG_INTERVAL_MS;
+        let none_due = self.waiting.is_empty() || !may_go;
+        if self.sets.is_empty() && self.keyspaces.is_empty() && none_due {
             return None;
         }
-        self.changed = None;
-        self.looked_ms = now.monotonic_ms;
-        let mut new = snapshot(state, members, health, now);
-        if let Some(last) = &self.last {
-            if in_steps(last) == in_steps(&new) {
-                return None;
-            }
-            if last.version.revision == new.version.revision {
-                new.version.health = last.version.health + 1;
+        let last = self.last.clone().unwrap_or_default();
+        let mut delta = RoutingDelta::default();
+        self.find_keyspaces(sources, &last, &mut delta);
+        for name in std::mem::take(&mut self.sets) {
+            let urgency = self.find_set(sources, &last, &name, Urgency::Now, &mut delta);
+            if urgency == Urgency::Soon {
+                self.waiting.insert(name);
             }
         }
-        self.published_ms = now.monotonic_ms;
-        self.last = Some(new.clone());
-        Some(new)
+        if delta.is_empty() && !may_go {
+            return None;
+        }
+        for name in std::mem::take(&mut self.waiting) {
+            let listed = delta.replica_sets.iter().any(|set| set.name == name);
+            if !listed {
+                self.find_set(sources, &last, &name, Urgency::Soon, &mut delta);
+            }
+        }
+        if delta.is_empty() {
+            return None;
+        }
+        delta
+            .replica_sets
+            .sort_by(|one, other| one.name.cmp(&other.name));
+        Some(self.publish(sources, last, delta))
+    }
+
+    /// Puts a replica set into the delta if its difference is at least so urgent. Returns how urgent it is.
+    fn find_set(
+        &self,
+        sources: Sources<'_>,
+        last: &RoutingSnapshot,
+        name: &ReplicaSetName,
+        least: Urgency,
+        delta: &mut RoutingDelta,
+    ) -> Urgency {
+        let old = last.replica_set(name);
+        let trusted = old.filter(|_| self.trusting);
+        let record = sources.state.replica_sets.get(name);
+        let new = record.map(|record| replica_set(sources, trusted, &record.value));
+        let urgency = urgency(old, new.as_ref());
+        if urgency >= least && urgency > Urgency::None {
+            match new {
+                Some(route) => delta.replica_sets.push(Arc::new(route)),
+                None => delta.removed_replica_sets.push(name.clone()),
+            }
+        }
+        urgency
+    }
+
+    fn find_keyspaces(
+        &mut self,
+        sources: Sources<'_>,
+        last: &RoutingSnapshot,
+        delta: &mut RoutingDelta,
+    ) {
+        for name in std::mem::take(&mut self.keyspaces) {
+            let old = last.keyspace(name.as_str());
+            if sources.state.keyspaces.contains_key(&name) {
+                let new = keyspace(sources.state, &name);
+                if old != Some(&new) {
+                    delta.keyspaces.push(Arc::new(new));
+                }
+            } else if old.is_some() {
+                delta.removed_keyspaces.push(name);
+            }
+        }
+    }
+
+    /// The first of a leader: it goes out also where nothing differs, for what the leader before published last may not have
+    /// come here.
+    fn first(&mut self, sources: Sources<'_>) -> RoutingUpdate {
+        self.all = false;
+        self.sets.clear();
+        self.keyspaces.clear();
+        let state = sources.state;
+        let last = self.last.clone().unwrap_or_else(|| {
+            Arc::new(RoutingSnapshot {
+                cluster_id: state.cluster_id.clone(),
+                ..RoutingSnapshot::default()
+            })
+        });
+        let mut delta = RoutingDelta::default();
+        self.keyspaces.extend(state.keyspaces.keys().cloned());
+        self.keyspaces
+            .extend(last.keyspaces.iter().map(|route| route.name.clone()));
+        self.find_keyspaces(sources, &last, &mut delta);
+        let known = last.replica_sets.iter().map(|route| (&route.name, ()));
+        let names: BTreeMap<_, _> = state
+            .replica_sets
+            .keys()
+            .map(|name| (name, ()))
+            .chain(known)
+            .collect();
+        for name in names.keys() {
+            self.find_set(sources, &last, name, Urgency::Soon, &mut delta);
+        }
+        self.publish(sources, last, delta)
+    }
+
+    fn publish(
+        &mut self,
+        sources: Sources<'_>,
+        last: Arc<RoutingSnapshot>,
+        mut delta: RoutingDelta,
+    ) -> RoutingUpdate {
+        delta.cluster_id.clone_from(&last.cluster_id);
+        delta.from = last.version;
+        delta.to = next_version(last.version, Revision(sources.state.applied));
+        let snapshot = Arc::new(applied(&last, &delta));
+        let is_first = self.last.is_none();
+        self.published_ms = sources.now.monotonic_ms;
+        self.last = Some(snapshot.clone());
+        RoutingUpdate {
+            snapshot,
+            delta: (!is_first).then(|| Arc::new(delta)),
+        }
     }
 }
 
-/// The content alone: no version, and lags only as steps.
-fn in_steps(snapshot: &RoutingSnapshot) -> RoutingSnapshot {
-    let mut content = snapshot.clone();
-    content.version = RoutingVersion::default();
-    for replica in content
-        .replica_sets
-        .iter_mut()
-        .flat_map(|set| set.replicas.iter_mut())
-    {
-        replica.lag_ms = lag_step(replica.lag_ms).map(|step| step as u64);
+/// # Panics
+/// Never: the delta was made from this snapshot.
+fn applied(last: &RoutingSnapshot, delta: &RoutingDelta) -> RoutingSnapshot {
+    match last.apply(delta) {
+        Ok(snapshot) => snapshot,
+        Err(error) => panic!("routing news do not lead on from what was published: {error}"),
     }
-    content
+}
+
+fn next_version(last: RoutingVersion, applied: Revision) -> RoutingVersion {
+    if applied > last.revision {
+        return RoutingVersion {
+            revision: applied,
+            health: 0,
+        };
+    }
+    RoutingVersion {
+        revision: last.revision,
+        health: last.health + 1,
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vt_proto::{
     epoch::Revision,
     ids::{KeyspaceName, ReplicaSetName},
+    keyrange::KeyRange,
     topology::{
         Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
@@ -197,7 +198,8 @@ impl State {
         keyspace: &'a KeyspaceName,
     ) -> impl Iterator<Item = &'a Versioned<Shard>> {
         self.shards
-            .values()
-            .filter(move |shard| shard.value.keyspace == *keyspace)
+            .range((keyspace.clone(), KeyRange::full())..)
+            .map(|(_, shard)| shard)
+            .take_while(move |shard| shard.value.keyspace == *keyspace)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vt_proto::{
     desired::Goal,
-    epoch::{Epoch, Incarnation},
+    epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
     report::{GtidPosition, MysqldState, Replication, SchemaResult, ThreadState},
     routing::ServingState,
@@ -15,6 +15,8 @@ use super::*;
 use crate::refusal::Refusal;
 
 mod decisions;
+mod presence;
+mod publishing;
 mod records;
 mod skew;
 

@@ -18,7 +18,9 @@ use vt_proto::{
 };
 
 use super::{
-    error, require_cluster, require_leader,
+    error,
+    leadership::Leadership,
+    require_cluster, require_leader,
     streams::{Claim, Streams},
 };
 use crate::node::{Handle, NodeStatus};
@@ -36,14 +38,16 @@ type Outgoing = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 pub struct Uplink {
     node: Handle,
     streams: Arc<Streams>,
+    leadership: Leadership,
     stop: CancellationToken,
 }
 
 impl Uplink {
     /// The service of this node; `stop` ends its streams.
-    pub fn new(node: Handle, stop: CancellationToken) -> Self {
+    pub fn new(node: Handle, leadership: Leadership, stop: CancellationToken) -> Self {
         Self {
             node,
+            leadership,
             streams: Arc::default(),
             stop,
         }
@@ -65,6 +69,7 @@ impl AgentUplink for Uplink {
             node: self.node.clone(),
             streams: self.streams.clone(),
             status,
+            leadership: self.leadership.clone(),
             incoming: request.into_inner(),
             outgoing: outgoing.clone(),
         };
@@ -87,6 +92,7 @@ struct Link {
     node: Handle,
     streams: Arc<Streams>,
     status: watch::Receiver<NodeStatus>,
+    leadership: Leadership,
     incoming: Streaming<AgentMessage>,
     outgoing: Outgoing,
 }
@@ -143,6 +149,8 @@ impl Link {
         desired.mark_changed();
         let mut unsent = false;
         let outgoing = self.outgoing.clone();
+        let lost = self.leadership.clone().lost();
+        tokio::pin!(lost);
         loop {
             tokio::select! {
                 report = tokio::time::timeout(SILENCE_MAX, next(&mut self.incoming, &self.status)) => {
@@ -168,7 +176,7 @@ impl Link {
                         permit.send(Ok(self.message(newest)));
                     }
                 }
-                end = leadership_lost(self.status.clone()) => return end,
+                end = &mut lost => return end,
                 () = claim.taken_over.cancelled() => {
                     return Status::aborted("a newer stream of the same agent took over");
                 }
@@ -231,17 +239,6 @@ async fn next(
         .report
         .ok_or_else(|| Status::invalid_argument("a message of an agent carries a report"))?;
     Report::try_from(report).map_err(|error| error::of_conversion(&error))
-}
-
-/// Waits until this member no longer leads.
-pub(super) async fn leadership_lost(mut status: watch::Receiver<NodeStatus>) -> Status {
-    let lost = status.wait_for(|status| !status.is_leader).await;
-    match lost {
-        Ok(status) => require_leader(&status)
-            .err()
-            .unwrap_or_else(|| error::not_leader(None)),
-        Err(_) => error::retry("this coordinator is stopping".to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,16 @@ use tokio::{
 };
 use vt_coordinator_core::{Core, command::Command, member::Token};
 use vt_proto::{
-    desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
+    desired::Desired,
+    epoch::Revision,
+    ids::TabletAlias,
+    report::Report,
+    routing::{RoutingSnapshot, RoutingUpdate},
     wire::MemberMessage,
 };
 
 use super::{changes::Changes, published::Published};
-use crate::storage::Space;
+use crate::{news::News, storage::Space};
 
 pub use vt_coordinator_core::member::{
     MemberStatus, NodeStatus, ReadError, TransferError, WriteError,
@@ -58,6 +62,7 @@ pub(super) enum Request {
     },
     Report(Box<Report>),
     StreamEnded(TabletAlias),
+    Relayed(Arc<RoutingSnapshot>),
 }
 
 /// Who waits for the member's answers, by token. Bounded, because the member answers each token once and in bounded time.
@@ -119,6 +124,7 @@ pub struct Seat {
     pub(super) status: watch::Sender<NodeStatus>,
     pub(super) space: watch::Sender<Space>,
     pub(super) published: Arc<Published>,
+    pub(super) news: Arc<News>,
 }
 
 /// The node, for those who use it. Before there is one, nobody leads and every question waits.
@@ -128,6 +134,8 @@ pub struct Handle {
     pub(super) status: watch::Receiver<NodeStatus>,
     pub(super) space: watch::Receiver<Space>,
     pub(super) published: Arc<Published>,
+    pub(super) news: Arc<News>,
+    pub(super) lost: watch::Sender<bool>,
 }
 
 impl Handle {
@@ -138,7 +146,10 @@ impl Handle {
         let published = Arc::new(Published::default());
         let status = watch::Sender::new(NodeStatus::default());
         let space = watch::Sender::new(Space::default());
+        let news = Arc::new(News::default());
         let handle = Self {
+            news: news.clone(),
+            lost: watch::Sender::new(false),
             space: space.subscribe(),
             requests: requests_in,
             status: status.subscribe(),
@@ -150,6 +161,7 @@ impl Handle {
             status,
             space,
             published,
+            news,
         };
         (handle, inbox_in, seat)
     }
@@ -280,8 +292,25 @@ impl Handle {
         &self.published.changes
     }
 
-    /// The newest routing snapshot, None before this leader has made one.
-    pub fn routing(&self) -> watch::Receiver<Option<Arc<RoutingSnapshot>>> {
-        self.published.routing()
+    /// What routers know and should hear next.
+    pub fn news(&self) -> Arc<News> {
+        self.news.clone()
+    }
+
+    /// Takes over what the leader published for routers.
+    pub async fn relay(&self, update: RoutingUpdate) {
+        let snapshot = update.snapshot.clone();
+        self.news.take(update);
+        drop(self.requests.send(Request::Relayed(snapshot)).await);
+    }
+
+    /// Whether no leader is heard for too long; said by whoever listens for one.
+    pub fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
+    }
+
+    /// Where that is said.
+    pub fn say_lost(&self) -> watch::Sender<bool> {
+        self.lost.clone()
     }
 }

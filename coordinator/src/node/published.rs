@@ -1,4 +1,4 @@
-//! What the leader publishes, the newest value only: desired states by agent, and the routing snapshot.
+//! What the leader publishes for agents: desired states, the newest of each only.
 
 use std::{
     collections::BTreeMap,
@@ -6,27 +6,17 @@ use std::{
 };
 
 use tokio::sync::watch;
-use vt_proto::{desired::Desired, ids::TabletAlias, routing::RoutingSnapshot};
+use vt_proto::{desired::Desired, ids::TabletAlias};
 
 use super::changes::Changes;
 
 type DesiredSender = watch::Sender<Option<Arc<Desired>>>;
 
 /// One value per subject; subscribers see the newest and may miss those between.
+#[derive(Default)]
 pub(super) struct Published {
     desired: Mutex<BTreeMap<TabletAlias, DesiredSender>>,
-    routing: watch::Sender<Option<Arc<RoutingSnapshot>>>,
     pub(super) changes: Changes,
-}
-
-impl Default for Published {
-    fn default() -> Self {
-        Self {
-            desired: Mutex::default(),
-            routing: watch::Sender::new(None),
-            changes: Changes::default(),
-        }
-    }
 }
 
 impl Published {
@@ -36,18 +26,10 @@ impl Published {
         sender.subscribe()
     }
 
-    pub(super) fn routing(&self) -> watch::Receiver<Option<Arc<RoutingSnapshot>>> {
-        self.routing.subscribe()
-    }
-
     pub(super) fn send_desired(&self, desired: Desired) {
         let mut all = self.lock();
         let sender = all.entry(desired.alias.clone()).or_default();
         sender.send_replace(Some(Arc::new(desired)));
-    }
-
-    pub(super) fn publish_routing(&self, snapshot: RoutingSnapshot) {
-        self.routing.send_replace(Some(Arc::new(snapshot)));
     }
 
     /// Forgets what nobody watches and what was never set: aliases that were asked for and do not exist.
@@ -68,7 +50,6 @@ impl Published {
         for sender in all.values() {
             sender.send_replace(None);
         }
-        self.routing.send_replace(None);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TabletAlias, DesiredSender>> {

@@ -1,25 +1,165 @@
 //! Routing snapshots between their domain form and the wire; agents also keep the wire form on disk.
 
+use std::sync::Arc;
+
+use prost::Message;
+
 use super::{ConvertError, list, parse, required};
 use crate::{
     epoch::{Epoch, Revision},
+    ids::{KeyspaceName, ReplicaSetName},
     routing::{
-        KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingSnapshot, RoutingVersion,
-        ServingState, ShardRoute,
+        DeltaError, KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingDelta, RoutingSnapshot,
+        RoutingUpdate, RoutingVersion, ServingState, ShardRoute,
     },
     topology::Endpoint,
-    wire,
+    wire::{self, routing_update::Update},
 };
 
-impl From<RoutingSnapshot> for wire::RoutingSnapshot {
-    fn from(snapshot: RoutingSnapshot) -> Self {
+/// Why routing news cannot be taken over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateError {
+    #[error("the message cannot be read: {0}")]
+    Unreadable(String),
+    #[error(transparent)]
+    NotValid(#[from] ConvertError),
+    #[error("changes came before the whole state")]
+    NothingKnown,
+    #[error(transparent)]
+    LeadsOnFromElsewhere(#[from] DeltaError),
+}
+
+/// What a message of news says, for somebody who knows this much.
+pub fn read_update(
+    message: wire::RoutingUpdate,
+    known: Option<&RoutingSnapshot>,
+) -> Result<RoutingUpdate, UpdateError> {
+    let unreadable = |error: prost::DecodeError| UpdateError::Unreadable(error.to_string());
+    match message.update {
+        Some(Update::Full(body)) => {
+            let message = wire::RoutingSnapshot::decode(body).map_err(unreadable)?;
+            Ok(RoutingUpdate {
+                snapshot: Arc::new(message.try_into()?),
+                delta: None,
+            })
+        }
+        Some(Update::Delta(body)) => {
+            let message = wire::RoutingDelta::decode(body).map_err(unreadable)?;
+            let delta = RoutingDelta::try_from(message)?;
+            let known = known.ok_or(UpdateError::NothingKnown)?;
+            Ok(RoutingUpdate {
+                snapshot: Arc::new(known.apply(&delta)?),
+                delta: Some(Arc::new(delta)),
+            })
+        }
+        None => Err(ConvertError::missing("update").into()),
+    }
+}
+
+impl From<&RoutingSnapshot> for wire::RoutingSnapshot {
+    fn from(snapshot: &RoutingSnapshot) -> Self {
         Self {
-            cluster_id: snapshot.cluster_id,
+            cluster_id: snapshot.cluster_id.clone(),
             revision: snapshot.version.revision.0,
             health: snapshot.version.health,
-            keyspaces: snapshot.keyspaces.into_iter().map(Into::into).collect(),
-            replica_sets: snapshot.replica_sets.into_iter().map(Into::into).collect(),
+            keyspaces: messages(&snapshot.keyspaces),
+            replica_sets: messages(&snapshot.replica_sets),
         }
+    }
+}
+
+fn messages<'a, T, W: From<&'a T>>(routes: &'a [Arc<T>]) -> Vec<W> {
+    routes.iter().map(|route| W::from(route)).collect()
+}
+
+/// Routes are looked up by halving, so they must come in order.
+fn routes<W, T, N>(
+    field: &str,
+    messages: Vec<W>,
+    name: impl Fn(&T) -> &N,
+) -> Result<Vec<Arc<T>>, ConvertError>
+where
+    T: TryFrom<W, Error = ConvertError>,
+    N: Ord,
+{
+    let routes: Vec<T> = list(field, messages)?;
+    if !routes.is_sorted_by(|one, next| name(one) < name(next)) {
+        return Err(ConvertError::new(
+            field,
+            "they are not in order of their names",
+        ));
+    }
+    Ok(routes.into_iter().map(Arc::new).collect())
+}
+
+fn names<N>(field: &str, names: &[String]) -> Result<Vec<N>, ConvertError>
+where
+    N: std::str::FromStr<Err = crate::ids::NameError>,
+{
+    names.iter().map(|name| parse(field, name)).collect()
+}
+
+impl From<RoutingVersion> for wire::RoutingVersion {
+    fn from(version: RoutingVersion) -> Self {
+        Self {
+            revision: version.revision.0,
+            health: version.health,
+        }
+    }
+}
+
+impl From<wire::RoutingVersion> for RoutingVersion {
+    fn from(version: wire::RoutingVersion) -> Self {
+        Self {
+            revision: Revision(version.revision),
+            health: version.health,
+        }
+    }
+}
+
+impl From<&RoutingDelta> for wire::RoutingDelta {
+    fn from(delta: &RoutingDelta) -> Self {
+        let texts = |names: &[KeyspaceName]| names.iter().map(ToString::to_string).collect();
+        Self {
+            cluster_id: delta.cluster_id.clone(),
+            from: Some(delta.from.into()),
+            to: Some(delta.to.into()),
+            keyspaces: messages(&delta.keyspaces),
+            removed_keyspaces: texts(&delta.removed_keyspaces),
+            replica_sets: messages(&delta.replica_sets),
+            removed_replica_sets: delta
+                .removed_replica_sets
+                .iter()
+                .map(ReplicaSetName::to_string)
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::RoutingDelta> for RoutingDelta {
+    type Error = ConvertError;
+
+    fn try_from(delta: wire::RoutingDelta) -> Result<Self, ConvertError> {
+        let (from, to) = match (delta.from, delta.to) {
+            (Some(from), Some(to)) => (from.into(), to.into()),
+            (None, _) => return Err(ConvertError::missing("from")),
+            (_, None) => return Err(ConvertError::missing("to")),
+        };
+        Ok(Self {
+            cluster_id: delta.cluster_id,
+            from,
+            to,
+            keyspaces: routes("keyspaces", delta.keyspaces, |route: &KeyspaceRoute| {
+                &route.name
+            })?,
+            removed_keyspaces: names("removed_keyspaces", &delta.removed_keyspaces)?,
+            replica_sets: routes(
+                "replica_sets",
+                delta.replica_sets,
+                |route: &ReplicaSetRoute| &route.name,
+            )?,
+            removed_replica_sets: names("removed_replica_sets", &delta.removed_replica_sets)?,
+        })
     }
 }
 
@@ -33,17 +173,23 @@ impl TryFrom<wire::RoutingSnapshot> for RoutingSnapshot {
                 revision: Revision(snapshot.revision),
                 health: snapshot.health,
             },
-            keyspaces: list("keyspaces", snapshot.keyspaces)?,
-            replica_sets: list("replica_sets", snapshot.replica_sets)?,
+            keyspaces: routes("keyspaces", snapshot.keyspaces, |route: &KeyspaceRoute| {
+                &route.name
+            })?,
+            replica_sets: routes(
+                "replica_sets",
+                snapshot.replica_sets,
+                |route: &ReplicaSetRoute| &route.name,
+            )?,
         })
     }
 }
 
-impl From<KeyspaceRoute> for wire::KeyspaceRoute {
-    fn from(keyspace: KeyspaceRoute) -> Self {
+impl From<&KeyspaceRoute> for wire::KeyspaceRoute {
+    fn from(keyspace: &KeyspaceRoute) -> Self {
         Self {
             name: keyspace.name.to_string(),
-            shards: keyspace.shards.into_iter().map(Into::into).collect(),
+            shards: keyspace.shards.iter().map(Into::into).collect(),
         }
     }
 }
@@ -59,11 +205,11 @@ impl TryFrom<wire::KeyspaceRoute> for KeyspaceRoute {
     }
 }
 
-impl From<ShardRoute> for wire::ShardRoute {
-    fn from(shard: ShardRoute) -> Self {
+impl From<&ShardRoute> for wire::ShardRoute {
+    fn from(shard: &ShardRoute) -> Self {
         Self {
             range: shard.range.to_string(),
-            schema: shard.schema,
+            schema: shard.schema.clone(),
             replica_set: shard.replica_set.to_string(),
         }
     }
@@ -84,17 +230,20 @@ impl TryFrom<wire::ShardRoute> for ShardRoute {
     }
 }
 
-impl From<ReplicaSetRoute> for wire::ReplicaSetRoute {
-    fn from(set: ReplicaSetRoute) -> Self {
+impl From<&ReplicaSetRoute> for wire::ReplicaSetRoute {
+    fn from(set: &ReplicaSetRoute) -> Self {
         Self {
             name: set.name.to_string(),
             epoch: set.epoch.0,
             state: wire::ServingState::from(set.state).into(),
-            primary: set.primary.map(|(alias, mysql)| wire::PrimaryRoute {
-                alias: alias.to_string(),
-                mysql: Some(mysql.into()),
-            }),
-            replicas: set.replicas.into_iter().map(Into::into).collect(),
+            primary: set
+                .primary
+                .as_ref()
+                .map(|(alias, mysql)| wire::PrimaryRoute {
+                    alias: alias.to_string(),
+                    mysql: Some(mysql.clone().into()),
+                }),
+            replicas: set.replicas.iter().map(Into::into).collect(),
         }
     }
 }
@@ -139,12 +288,12 @@ impl TryFrom<wire::ServingState> for ServingState {
     }
 }
 
-impl From<ReplicaRoute> for wire::ReplicaRoute {
-    fn from(replica: ReplicaRoute) -> Self {
+impl From<&ReplicaRoute> for wire::ReplicaRoute {
+    fn from(replica: &ReplicaRoute) -> Self {
         Self {
             alias: replica.alias.to_string(),
             kind: wire::TabletKind::from(replica.kind).into(),
-            mysql: Some(replica.mysql.into()),
+            mysql: Some(replica.mysql.clone().into()),
             healthy: replica.healthy,
             lag_ms: replica.lag_ms,
         }
@@ -182,15 +331,17 @@ mod tests {
             healthy: lag_ms.is_some(),
             lag_ms,
         };
-        let set = |name: &str, state, primary| ReplicaSetRoute {
-            name: name.parse().unwrap(),
-            epoch: Epoch(7),
-            state,
-            primary,
-            replicas: vec![
-                replica("zone1-2", TabletKind::Replica, Some(3)),
-                replica("zone2-3", TabletKind::Rdonly, None),
-            ],
+        let set = |name: &str, state, primary| {
+            Arc::new(ReplicaSetRoute {
+                name: name.parse().unwrap(),
+                epoch: Epoch(7),
+                state,
+                primary,
+                replicas: vec![
+                    replica("zone1-2", TabletKind::Replica, Some(3)),
+                    replica("zone2-3", TabletKind::Rdonly, None),
+                ],
+            })
         };
         let shard = |range: &str, schema: &str| ShardRoute {
             range: range.parse().unwrap(),
@@ -203,10 +354,10 @@ mod tests {
                 revision: Revision(9),
                 health: 4,
             },
-            keyspaces: vec![KeyspaceRoute {
+            keyspaces: vec![Arc::new(KeyspaceRoute {
                 name: "customer".parse().unwrap(),
                 shards: vec![shard("-80", "customer$_80"), shard("80-", "customer$80_")],
-            }],
+            })],
             replica_sets: vec![
                 set(
                     "rs-1",
@@ -221,15 +372,26 @@ mod tests {
     #[test]
     fn snapshots_survive_the_wire() {
         for given in [snapshot(), RoutingSnapshot::default()] {
-            let wire: wire::RoutingSnapshot = given.clone().into();
+            let wire = wire::RoutingSnapshot::from(&given);
             assert_eq!(RoutingSnapshot::try_from(wire).unwrap(), given);
+        }
+    }
+
+    #[test]
+    fn deltas_survive_the_wire() {
+        let (old, new) = (RoutingSnapshot::default(), snapshot());
+        for (from, to) in [(&old, &new), (&new, &old)] {
+            let given = RoutingDelta::between(from, to);
+            let wire = wire::RoutingDelta::from(&given);
+            assert_eq!(RoutingDelta::try_from(wire).unwrap(), given);
         }
     }
 
     #[test]
     fn mistakes_name_their_field() {
         type Break = fn(&mut wire::RoutingSnapshot);
-        let cases: [(&str, Break); 6] = [
+        let cases: [(&str, Break); 7] = [
+            ("replica_sets", |s| s.replica_sets.swap(0, 1)),
             ("keyspaces[0].name", |s| s.keyspaces[0].name.push('!')),
             ("keyspaces[0].shards[1].range", |s| {
                 s.keyspaces[0].shards[1].range = "x".to_owned();
@@ -246,7 +408,7 @@ mod tests {
             }),
         ];
         for (field, spoil) in cases {
-            let mut wire: wire::RoutingSnapshot = snapshot().into();
+            let mut wire = wire::RoutingSnapshot::from(&snapshot());
             spoil(&mut wire);
             assert_eq!(RoutingSnapshot::try_from(wire).unwrap_err().field, field);
         }

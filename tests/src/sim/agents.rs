@@ -6,7 +6,7 @@ use vt_proto::{
     epoch::{Epoch, Incarnation},
     gtid::GtidSet,
     report::{Report, ThreadState},
-    routing::RoutingSnapshot,
+    routing::RoutingUpdate,
     topology::Endpoint,
 };
 
@@ -278,12 +278,23 @@ impl World {
         }
     }
 
-    pub(super) fn routing_arrives(&mut self, host: usize, snapshot: RoutingSnapshot) {
-        if snapshot.version > self.routers[host].version {
-            let result = self.epochs.router(host, &snapshot);
-            self.check(result);
-            self.routers[host] = snapshot;
+    /// A router that is where the changes begin takes them, any other the whole state: both must come to the same.
+    pub(super) fn routing_arrives(&mut self, host: usize, update: &RoutingUpdate) {
+        let snapshot = &update.snapshot;
+        let known = &self.routers[host];
+        if snapshot.version <= known.version {
+            return;
         }
+        if let Some(delta) = update.delta.as_ref().filter(|d| d.from == known.version) {
+            assert_eq!(
+                known.apply(delta).as_ref(),
+                Ok(&**snapshot),
+                "the changes lead to the snapshot they came with"
+            );
+        }
+        let result = self.epochs.router(host, snapshot);
+        self.check(result);
+        self.routers[host] = snapshot.clone();
     }
 
     pub(super) fn action_done(

@@ -93,12 +93,12 @@ impl World {
                         );
                     }
                 }
-                Effect::PublishRouting(snapshot) => {
+                Effect::PublishRouting(update) => {
                     for host in 0..self.hosts.len() {
                         let node = self.node(host);
                         if let Some(at_ms) = self.network.arrival(self.now_ms, member, node) {
-                            let snapshot = snapshot.clone();
-                            self.at(at_ms, Happening::RoutingArrives { host, snapshot });
+                            let update = update.clone();
+                            self.at(at_ms, Happening::RoutingArrives { host, update });
                         }
                     }
                 }

@@ -1,6 +1,9 @@
 //! The world: everything there is, the queue of what happens next, and the one loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use vt_agent_core::Action;
 use vt_coordinator_core::{
@@ -12,7 +15,7 @@ use vt_proto::{
     epoch::{Epoch, Incarnation, Revision},
     ids::{ReplicaSetName, TabletAlias},
     report::Report,
-    routing::RoutingSnapshot,
+    routing::{RoutingSnapshot, RoutingUpdate},
     topology::{Durability, Endpoint, Tablet, TabletKind},
 };
 
@@ -143,7 +146,7 @@ pub(super) enum Happening {
     },
     RoutingArrives {
         host: usize,
-        snapshot: Box<RoutingSnapshot>,
+        update: RoutingUpdate,
     },
     FaultBegins {
         index: usize,
@@ -164,7 +167,7 @@ pub(super) struct World {
     pub(super) client_random: Random,
     pub(super) network: Network,
     pub(super) hosts: Vec<Host>,
-    pub(super) routers: Vec<RoutingSnapshot>,
+    pub(super) routers: Vec<Arc<RoutingSnapshot>>,
     pub(super) members: Vec<Member>,
     /// By member and host: the number of the stream that is open.
     pub(super) streams: BTreeMap<(usize, usize), u64>,
@@ -237,7 +240,7 @@ impl World {
             network: Network::new(random.fork("network")),
             client_random: random.fork("clients"),
             random: random.fork("world"),
-            routers: vec![RoutingSnapshot::default(); count],
+            routers: vec![Arc::default(); count],
             hosts,
             members,
             streams: BTreeMap::new(),
@@ -388,7 +391,7 @@ impl World {
             } => {
                 self.desired_arrives(host, life, connection, *desired);
             }
-            Happening::RoutingArrives { host, snapshot } => self.routing_arrives(host, *snapshot),
+            Happening::RoutingArrives { host, update } => self.routing_arrives(host, &update),
             Happening::FaultBegins { index } => self.fault_begins(index),
             Happening::FaultEnds { index } => self.fault_ends(index),
             Happening::Heal => self.heal(),

@@ -136,6 +136,7 @@ fn any_replica_set(snapshot: &RoutingSnapshot) -> Option<&ReplicaSetRoute> {
         .iter()
         .find(|set| primary(set).is_some())
         .or(snapshot.replica_sets.first())
+        .map(|set| &**set)
 }
 
 fn only_shard(keyspace: &KeyspaceRoute) -> Result<&ShardRoute, RouterError> {

@@ -1,8 +1,15 @@
 //! Everything that can happen to a member, and everything that it may ask its shell to do: closed lists.
 
+use std::sync::Arc;
+
 use vt_proto::{
-    desired::Desired, epoch::Revision, ids::TabletAlias, report::Report, routing::RoutingSnapshot,
-    topology::AuditEvent, wire,
+    desired::Desired,
+    epoch::Revision,
+    ids::TabletAlias,
+    report::Report,
+    routing::{RoutingSnapshot, RoutingUpdate},
+    topology::AuditEvent,
+    wire,
 };
 
 use crate::{
@@ -37,6 +44,8 @@ pub enum Input {
     },
     Report(Box<Report>),
     StreamEnded(TabletAlias),
+    /// What the leader published for routers, while another member leads.
+    Relayed(Arc<RoutingSnapshot>),
     /// All writes up to this one are on disk.
     Written {
         sequence: u64,
@@ -76,8 +85,8 @@ pub enum Output {
     },
     /// The newest desired state of one agent; replaces what was to be sent before.
     SendDesired(Box<Desired>),
-    /// The newest routing snapshot; replaces what was to be sent before.
-    PublishRouting(Box<RoutingSnapshot>),
+    /// News for routers, which lead on from the news before.
+    PublishRouting(RoutingUpdate),
     /// This member leads no more: what it published is not for newcomers.
     Withdraw,
     /// Decisions that took effect, with their evidence; each told once in the life of a member's disk.
