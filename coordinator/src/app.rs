@@ -115,14 +115,15 @@ impl App {
             stop_servers.clone(),
         );
         let grpc = spawn(grpc);
+        let dialer = Dialer::new(self.config.tls.clone());
         let beginning = Beginning {
             me,
-            dialer: Dialer::new(self.config.tls.clone()),
+            dialer: dialer.clone(),
             storage: self.storage,
             seat: self.seat,
             metrics: self.metrics.clone(),
         };
-        let relay = Relay::new(self.handle.clone(), self.handle.say_lost());
+        let relay = Relay::new(self.handle.clone(), dialer);
         let relay = relay.run(stop_servers.clone());
         let _relay = AbortOnDropHandle::new(tokio::spawn(relay));
         let page = http::Page::new(self.config, self.handle, self.metrics);

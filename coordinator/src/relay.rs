@@ -10,17 +10,17 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::Status;
 use tracing::{debug, info, warn};
 use vt_proto::{
     convert::read_update,
     wire::{self, WatchRoutingRequest, routing_client::RoutingClient},
 };
 
-use crate::node::{Handle, NodeStatus};
+use crate::{
+    dial::Dialer,
+    node::{Handle, NodeStatus},
+};
 
 /// How long routers are kept by a member that hears no leader: longer than most elections take.
 const LOST_AFTER: Duration = Duration::from_secs(3);
@@ -28,10 +28,6 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 /// An answer to the opening of the watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
-/// A leader that does not take a connection so soon is asked again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A leader that vanished is noticed after twice this.
-const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The whole state of the largest topology that is planned for, with room.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
@@ -39,12 +35,14 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 pub struct Relay {
     node: Handle,
     lost: watch::Sender<bool>,
+    dialer: Dialer,
 }
 
 impl Relay {
-    /// Of this node; `lost` says whether it is without a leader for too long.
-    pub fn new(node: Handle, lost: watch::Sender<bool>) -> Self {
-        Self { node, lost }
+    /// Of this node.
+    pub fn new(node: Handle, dialer: Dialer) -> Self {
+        let lost = node.say_lost();
+        Self { node, lost, dialer }
     }
 
     /// Runs until `stop`.
@@ -120,7 +118,8 @@ impl Relay {
         status: &NodeStatus,
         address: &str,
     ) -> Result<tonic::Streaming<wire::RoutingUpdate>, Status> {
-        let channel = dial(address).await?;
+        let channel = self.dialer.dial(address).await;
+        let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut client = RoutingClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let after = self.node.news().current();
         let opening = client.watch(WatchRoutingRequest {
@@ -158,20 +157,4 @@ impl Relay {
 fn leader(status: &NodeStatus) -> Option<String> {
     let is_other = status.leader_id.is_some_and(|leader| leader != status.id);
     status.leader_address.clone().filter(|_| is_other)
-}
-
-async fn dial(address: &str) -> Result<Channel, Status> {
-    let unavailable = |error: tonic::transport::Error| {
-        Status::unavailable(format!("the leader at {address} is not reached: {error}"))
-    };
-    Endpoint::from_shared(format!("http://{address}"))
-        .map_err(unavailable)?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(unavailable)
 }
