@@ -1,3 +1,5 @@
+//! The watch against a coordinator that says what the test tells it to. No real group here: see the coordinator's own tests.
+
 use std::sync::Mutex;
 
 use prost::bytes::Bytes;
