@@ -28,6 +28,12 @@ use vt_proto::{
     routing::RoutingSnapshot,
     topology::{Endpoint, Tablet},
 };
+use vt_tls::{
+    listen::{Incoming, Mode},
+    live::Live,
+    metrics::TlsMetrics,
+    role::Role,
+};
 
 use crate::{
     config::{Config, TlsFiles},
@@ -61,6 +67,8 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let mut registry = Registry::default();
+    // The files are looked at as long as this lives.
+    let (incoming, _live) = open_door(&config, listener, &mut registry).await?;
     let (cluster_id, known_cluster) = watch::channel(String::new());
     let (connected, coordinator) = watch::channel(false);
 
@@ -84,6 +92,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         }
         let uplink = Uplink {
             coordinators: members.clone(),
+            tls: config.tls.clone(),
             reports: handle.reports.clone(),
             arrivals: arrivals.clone(),
             cluster_id: known_cluster,
@@ -94,6 +103,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     if let Some(section) = &config.router {
         let routing = RoutingWatch {
             coordinators: members,
+            tls: config.tls.clone(),
             data_dir: config.data_dir.clone(),
             known: kept,
             router: section.listen.to_string(),
@@ -114,7 +124,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         routing: Box::new(move || shown.as_ref().map(Topology::load)),
         started: is_started,
     };
-    tasks.spawn(http::serve(listener, pages, cancel.clone()));
+    tasks.spawn(http::serve(incoming, pages, cancel.clone()));
     started.send_replace(true);
     // Fails only where there is no service manager to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -122,6 +132,27 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     wait_for_signal().await?;
     stop(router, cancel, tasks).await;
     Ok(())
+}
+
+/// The pages are public to whoever reaches the port: there the agent alone shows a certificate, and none on loopback.
+async fn open_door(
+    config: &Config,
+    listener: tokio::net::TcpListener,
+    registry: &mut Registry,
+) -> anyhow::Result<(Incoming, Option<Live>)> {
+    let metrics = TlsMetrics::default();
+    metrics.register(registry.sub_registry_with_prefix("vt_agent"));
+    let (mut mode, mut kept) = (Mode::Plaintext, None);
+    if let Some(files) = &config.tls {
+        let live = Live::start(files.clone(), Role::Agent, metrics.clone());
+        let live = live.await.context("[tls]")?;
+        if !config.http_listen.ip().is_loopback() {
+            mode = Mode::ServerOnly(live.clone());
+        }
+        kept = Some(live);
+    }
+    let incoming = Incoming::start(listener, mode, http::LIMITS, "http", metrics);
+    Ok((incoming.context("http_listen")?, kept))
 }
 
 /// The router's topology as the watch sees it.

@@ -12,9 +12,11 @@ use vt_proto::{
     ids::{ReplicaSetName, TabletAlias},
     topology::{Endpoint, TabletKind},
 };
+use vt_tls::files::TlsFiles as ControlTls;
 
 use self::section::{Section, endpoint, socket_address};
 
+mod control;
 mod section;
 
 /// A password; never shown.
@@ -107,6 +109,8 @@ pub struct Config {
     pub coordinators: Vec<Endpoint>,
     pub data_dir: PathBuf,
     pub http_listen: SocketAddr,
+    /// For coordinators and for its own pages; None: plaintext, on loopback.
+    pub tls: Option<ControlTls>,
     pub credentials: Credentials,
     /// Both or neither: a tablet is one mysqld under this agent.
     pub tablet: Option<(TabletConfig, MysqldConfig)>,
@@ -164,6 +168,7 @@ fn resolve(path: &Path, table: toml::Table, errors: &mut Vec<String>) -> Option<
             "there is neither [tablet] nor [router], so there is nothing to do: give at least one",
         );
     }
+    let tls = control::resolve(&mut root, &coordinators, http_listen, errors);
     root.finish(errors);
 
     let tablet = tablet.and_then(|section| resolve_tablet(section, errors));
@@ -175,6 +180,7 @@ fn resolve(path: &Path, table: toml::Table, errors: &mut Vec<String>) -> Option<
         coordinators,
         data_dir: data_dir?,
         http_listen: http_listen?,
+        tls,
         credentials: credentials?,
         tablet: tablet.zip(mysqld),
         router: match router {

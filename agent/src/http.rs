@@ -1,6 +1,6 @@
 //! /metrics, /healthz, /readyz and a page for people. It shows; it changes nothing.
 
-use std::{fmt::Write, net::SocketAddr, sync::Arc};
+use std::{fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,8 +16,18 @@ use vt_proto::{
     report::{MysqldState, Report},
     routing::RoutingSnapshot,
 };
+use vt_tls::listen::{Incoming, Limits};
 
 use crate::{metrics, uplink::report::Outgoing};
+
+/// Prometheus, a load balancer and some people; handshakes as in other listeners.
+pub const LIMITS: Limits = Limits {
+    connections: 256,
+    connections_per_address: 256,
+    handshakes: 64,
+    handshakes_per_address: 32,
+    handshake_time: Duration::from_secs(5),
+};
 
 /// What the pages are made of.
 pub struct Pages {
@@ -40,7 +50,7 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Answers until cancelled.
-pub async fn serve(listener: TcpListener, pages: Pages, cancel: CancellationToken) {
+pub async fn serve(listener: Incoming, pages: Pages, cancel: CancellationToken) {
     let app = Router::new()
         .route("/", get(status_page))
         .route("/metrics", get(metrics_page))

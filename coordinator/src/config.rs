@@ -89,7 +89,8 @@ impl Config {
         let log_filter = log.optional_text("filter").unwrap_or("info".to_owned());
         let log_filter = log.check("filter", Some(log_filter), check_filter);
         check_together(&mut root, member_id, &members, listen, http_listen);
-        let security = security::resolve(&mut root);
+        let listens = [("listen", listen), ("http_listen", http_listen)];
+        let security = security::resolve(&mut root, &listens);
         let mut mistakes = root.finish();
         mistakes.extend(log.finish());
         let config = || {
@@ -367,6 +368,17 @@ plaintext = true
                 "log.filter",
             ),
             ("cluster =", "cluster", "TOML parse error"),
+            ("plaintext = true", "", "tls: give certificate, key and ca"),
+            (
+                "listen = \"127.0.0.1:15100\"",
+                "listen = \"10.0.0.1:15100\"",
+                "listen: 10.0.0.1:15100 is not loopback",
+            ),
+            (
+                "http_listen = \"127.0.0.1",
+                "http_listen = \"0.0.0.0",
+                "http_listen: 0.0.0.0:15101 is not loopback",
+            ),
             ("plaintext = true", "plaintext = 1", "plaintext: it must be"),
             (
                 "[members]",
@@ -411,6 +423,6 @@ plaintext = true
     #[test]
     fn all_mistakes_are_reported_at_once() {
         let mistakes = Config::parse("listen = 1\nfoo = 2\n").unwrap_err();
-        assert_eq!(mistakes.len(), 7, "{mistakes:?}");
+        assert_eq!(mistakes.len(), 8, "{mistakes:?}");
     }
 }

@@ -84,6 +84,18 @@ impl Section {
         self.required(key, absolute)
     }
 
+    /// True or false; false where it is missing.
+    pub(super) fn flag(&mut self, key: &str) -> bool {
+        match self.table.remove(key) {
+            None => false,
+            Some(toml::Value::Boolean(flag)) => flag,
+            Some(_) => {
+                self.wrong(key, "must be true or false");
+                false
+            }
+        }
+    }
+
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.table.contains_key(key).then(|| self.path(key))?
     }

@@ -15,7 +15,8 @@ const CREDENTIALS: &str =
 fn complete(dir: &Path) -> String {
     let dir = dir.display();
     format!(
-        "coordinators = ['127.0.0.1:15100', 'h2:15110']\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
+        "coordinators = ['127.0.0.1:15100', 'h2:15110']\ntls.certificate = '/c.pem'\ntls.key = '/k.pem'\n\
+         tls.ca = '/ca.pem'\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
          credentials_file = '{dir}/credentials.toml'\n[tablet]\nalias = 'zone1-100'\nreplica_set = 'main'\n\
          kind = 'rdonly'\nhost = '127.0.0.1'\n[mysqld]\nport = 15206\n[router]\nlisten = '127.0.0.1:15306'\n\
          users_file = '{dir}/users.toml'\n[log]\nformat = 'json'\nfilter = 'debug'\n"
@@ -113,4 +114,44 @@ fn half_a_tablet_is_refused() {
         text.contains("[tablet] and [mysqld] belong together"),
         "{text}"
     );
+}
+
+#[test]
+fn plaintext_is_for_loopback_alone() {
+    let plain = |dir: &Path, from: &str, to: &str| {
+        let text = complete(dir).replace(", 'h2:15110'", "");
+        let lines = text.lines().filter(|line| !line.starts_with("tls."));
+        let text: Vec<_> = lines.collect();
+        format!("plaintext = true\n{}\n", text.join("\n")).replace(from, to)
+    };
+    let (_dir, loaded) = load_text(|dir| plain(dir, "", ""));
+    assert_eq!(loaded.unwrap().tls, None);
+    for (from, to, expected) in [
+        ("plaintext = true", "", "[tls] is missing"),
+        ("plaintext = true", "plaintext = 1", "plaintext: must be"),
+        (
+            "['127.0.0.1:15100'",
+            "['localhost:1', 'h2:15110'",
+            "h2:15110 not on loopback",
+        ),
+        (
+            "'127.0.0.1:15201'",
+            "'0.0.0.0:15201'",
+            "http_listen: 0.0.0.0:15201",
+        ),
+        (
+            "data_dir",
+            "tls.ca = '/ca.pem'\ndata_dir",
+            "leave out one of them",
+        ),
+        (
+            "data_dir",
+            "tls.ca = '/ca.pem'\ndata_dir",
+            "tls.key: is missing",
+        ),
+    ] {
+        let (_dir, loaded) = load_text(|dir| plain(dir, from, to));
+        let text = loaded.unwrap_err().to_string();
+        assert!(text.contains(expected), "no '{expected}' in:\n{text}");
+    }
 }

@@ -1,6 +1,10 @@
 //! Finds the leader among the coordinators: asks one after the other, follows the address that a non-leader names.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 use tonic::{
@@ -8,6 +12,7 @@ use tonic::{
     transport::{Channel, Endpoint as Dial},
 };
 use vt_proto::topology::Endpoint;
+use vt_tls::{dial::connect, files::TlsFiles};
 
 /// The metadata key under which a member that is not the leader names it.
 pub const LEADER_KEY: &str = "vitrail-leader";
@@ -101,24 +106,45 @@ fn named_leader(status: &Status) -> Option<Endpoint> {
     crate::config::parse_endpoint(text).ok()
 }
 
-/// Opens a channel to a member.
-pub async fn dial(member: &Endpoint) -> Result<Channel, Status> {
+/// Opens a channel to a member: with the agent's certificate, or in plaintext where it has none.
+pub async fn dial(member: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, Status> {
     let unavailable =
         |error: String| Status::unavailable(format!("{}:{}: {error}", member.host, member.port));
     let host = match member.host.contains(':') {
         true => format!("[{}]", member.host),
         false => member.host.clone(),
     };
-    Dial::from_shared(format!("http://{host}:{}", member.port))
+    let endpoint = Dial::from_shared(format!("http://{host}:{}", member.port))
         .map_err(|error| unavailable(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(|error| unavailable(error.to_string()))
+        .tcp_nodelay(true);
+    let connected = connect(endpoint, tls).await;
+    let distrusted = connected.as_ref().err().filter(|error| error.refused);
+    tell(member, distrusted.map(|error| error.what.as_str()));
+    connected.map_err(|error| unavailable(error.what))
+}
+
+/// Members that do not trust this agent, or that it does not trust, and what was told of them: once for each reason, since
+/// they are tried again and again.
+static TOLD: Mutex<BTreeMap<(String, u16), String>> = Mutex::new(BTreeMap::new());
+/// A configuration names a handful of members.
+const TOLD_MAX: usize = 64;
+
+fn tell(member: &Endpoint, distrust: Option<&str>) {
+    let key = (member.host.clone(), member.port);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(why) = distrust else {
+        told.remove(&key);
+        return;
+    };
+    if told.get(&key).is_some_and(|before| before == why) || told.len() >= TOLD_MAX {
+        return;
+    }
+    tracing::error!(member = %member.host, port = member.port, why, "a coordinator and this agent do not trust each other");
+    told.insert(key, why.to_owned());
 }
 
 #[cfg(test)]

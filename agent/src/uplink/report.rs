@@ -14,6 +14,7 @@ use vt_proto::{
     topology::Endpoint,
     wire::{AgentMessage, agent_uplink_client::AgentUplinkClient},
 };
+use vt_tls::files::TlsFiles;
 
 use super::{
     desired::{Arrival, read},
@@ -43,6 +44,8 @@ pub struct Outgoing {
 pub struct Uplink {
     /// In the order in which this agent tries them.
     pub coordinators: Vec<Endpoint>,
+    /// None: plaintext.
+    pub tls: Option<TlsFiles>,
     pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
     pub arrivals: watch::Sender<Option<Arrival>>,
     /// The cluster that the tablet belongs to; empty before the first contact.
@@ -74,7 +77,7 @@ impl Uplink {
 
     /// One stream, from its opening to its end.
     async fn line(&mut self, member: &Endpoint, search: &mut Search) -> Status {
-        let channel = match dial(member).await {
+        let channel = match dial(member, self.tls.as_ref()).await {
             Ok(channel) => channel,
             Err(status) => return status,
         };

@@ -22,6 +22,7 @@ use vt_proto::{
     topology::Endpoint,
     wire::{self, WatchRoutingRequest, routing_client::RoutingClient},
 };
+use vt_tls::files::TlsFiles;
 
 use super::leader::{Search, dial};
 use crate::guard::write_durably;
@@ -51,6 +52,8 @@ pub trait Publish: Send + 'static {
 pub struct RoutingWatch<P> {
     /// In the order in which this router tries them.
     pub coordinators: Vec<Endpoint>,
+    /// None: plaintext.
+    pub tls: Option<TlsFiles>,
     pub data_dir: PathBuf,
     /// What an earlier life kept.
     pub known: Option<Arc<RoutingSnapshot>>,
@@ -88,7 +91,7 @@ impl<P: Publish> RoutingWatch<P> {
     }
 
     async fn line(&mut self, member: &Endpoint, search: &mut Search, saver: &mut Saver) -> Status {
-        let channel = match dial(member).await {
+        let channel = match dial(member, self.tls.as_ref()).await {
             Ok(channel) => channel,
             Err(status) => return status,
         };

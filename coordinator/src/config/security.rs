@@ -1,5 +1,7 @@
 //! What the file says of security: certificates or plaintext, and how many may connect. Reads no certificate.
 
+use std::net::SocketAddr;
+
 use toml::Value;
 use vt_tls::{files::TlsFiles, listen::Limits};
 
@@ -12,13 +14,27 @@ pub(super) struct Security {
     pub limits: Limits,
 }
 
-/// Reads them; whatever is wrong becomes a mistake of `root`.
-pub(super) fn resolve(root: &mut Section) -> Security {
+/// Reads them; whatever is wrong becomes a mistake of `root`. `listens` are the ports with their keys.
+pub(super) fn resolve(root: &mut Section, listens: &[(&str, Option<SocketAddr>)]) -> Security {
     let given = root.table.contains_key("tls");
     let tls = tls(root);
     let plaintext = plaintext(root);
     if given && plaintext {
         root.mistake("plaintext", "there is [tls] too: leave out one of them");
+    }
+    if !given && !plaintext {
+        root.mistake(
+            "tls",
+            "give certificate, key and ca in [tls] (`vtctl pki` makes them), or, for ports on loopback alone, plaintext = true",
+        );
+    }
+    if plaintext {
+        for (key, address) in listens {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                let what = format!("{address} is not loopback, so it needs [tls] and no plaintext");
+                root.mistake(key, &what);
+            }
+        }
     }
     let limits = limits(root);
     Security {

@@ -3,6 +3,7 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use clap::Parser;
+use vt_tls::files::TlsFiles;
 
 use crate::{
     client::Client,
@@ -10,6 +11,7 @@ use crate::{
     failure::{Failure, Kind},
     local::cluster::Cluster,
     output::Format,
+    pki::files_in,
 };
 
 /// Where the addresses of the coordinators may stand.
@@ -70,6 +72,16 @@ pub struct Global {
     )]
     pub dir: Option<PathBuf>,
 
+    /// The directory with certificate.pem, key.pem and ca.pem for the coordinators [default: those of the local cluster]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "VT_TLS_DIR",
+        help_heading = "Global options"
+    )]
+    pub tls_dir: Option<PathBuf>,
+
     /// How results are printed
     #[arg(
         short,
@@ -89,8 +101,10 @@ pub struct Global {
 impl Global {
     /// A client of the coordinators that flag, environment or local cluster name.
     pub fn client(&self) -> anyhow::Result<Client> {
+        let (addresses, tls) = self.reach()?;
         Ok(Client::new(
-            self.addresses()?,
+            addresses,
+            tls,
             self.timeout_or(TIMEOUT_DEFAULT),
         ))
     }
@@ -119,14 +133,21 @@ impl Global {
         Ok(state.join("vitrail/local"))
     }
 
-    /// The coordinators' addresses that flag, environment or local cluster name.
-    pub fn addresses(&self) -> anyhow::Result<Vec<String>> {
+    /// The coordinators' addresses that flag, environment or local cluster name, and how they are spoken to.
+    pub fn reach(&self) -> anyhow::Result<(Vec<String>, Option<TlsFiles>)> {
+        let named = self.tls_dir.as_deref().map(files_in);
         let given = self
             .coordinators
             .clone()
             .or_else(|| env::var(COORDINATORS_ENV).ok());
         if let Some(text) = given.filter(|text| !text.is_empty()) {
-            return Ok(addresses(&text)?);
+            // A local cluster counts where it is named as well: its members may be picked out.
+            let cluster = match &self.dir {
+                Some(_) => Cluster::load(&self.local_dir()?)?,
+                None => None,
+            };
+            let tls = named.or_else(|| cluster?.operator_tls());
+            return Ok((addresses(&text)?, tls));
         }
         let dir = self.local_dir()?;
         let cluster = Cluster::load(&dir)?.ok_or_else(|| {
@@ -134,7 +155,8 @@ impl Global {
             Failure::new(Kind::Usage, message)
                 .next("give --coordinators host:port,... or set VT_COORDINATORS, or start one with `vtctl local up`")
         })?;
-        Ok(cluster.coordinator_addresses())
+        let tls = named.or_else(|| cluster.operator_tls());
+        Ok((cluster.coordinator_addresses(), tls))
     }
 }
 
@@ -216,6 +238,15 @@ mod tests {
             "coordinator transfer --to 3",
             "coordinator backup topology.vtb --verify",
             "coordinator restore topology.vtb --to db1:15100",
+            "pki --pki-dir /x init",
+            "pki issue coordinator c1 --host db1 --host 10.0.0.1 --days 90",
+            "pki rotate",
+            "pki rotate agent zone1-100",
+            "pki rotate --expire-within 30",
+            "pki rotate ca --ca-cert a --ca-key b",
+            "pki rotate finish",
+            "pki show -o json",
+            "local up --plaintext",
         ] {
             let words = std::iter::once("vtctl").chain(line.split(' '));
             if let Err(error) = Cli::try_parse_from(words) {

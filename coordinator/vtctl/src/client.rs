@@ -12,6 +12,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use vt_proto::wire::{admin_client::AdminClient, records_client::RecordsClient};
+use vt_tls::{dial::{DialError, connect}, files::TlsFiles};
 
 use crate::failure::{Failure, Kind};
 
@@ -32,7 +33,11 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A connection to the leader, whoever it is.
 pub struct Client {
     addresses: Vec<String>,
+    /// None: plaintext.
+    tls: Option<TlsFiles>,
     timeout: Duration,
+    /// Members in a row that do not accept our certificate, or whose certificate we do not accept.
+    distrust: usize,
     /// The member that answered last, and the connection to it.
     connected: Option<(String, Channel)>,
     /// Which of `addresses` is tried next.
@@ -50,14 +55,16 @@ enum Verdict {
 
 impl Client {
     /// A client of the coordinators at these addresses (`host:port`); connects on first use.
-    pub fn new(addresses: Vec<String>, timeout: Duration) -> Self {
+    pub fn new(addresses: Vec<String>, tls: Option<TlsFiles>, timeout: Duration) -> Self {
         assert!(
             !addresses.is_empty(),
             "a client without addresses reaches nobody"
         );
         Self {
             addresses,
+            tls,
             timeout,
+            distrust: 0,
             connected: None,
             next: 0,
         }
@@ -161,12 +168,20 @@ impl Client {
                 self.addresses[(self.next - 1) % self.addresses.len()].clone()
             }
         };
-        match dial(&address).await {
-            Ok(channel) => Ok((address, channel)),
-            Err(failure) if failure.kind == Kind::Unreachable => {
-                Err(Verdict::Retry(failure.message))
+        match open(&address, self.tls.as_ref()).await {
+            Ok(channel) => {
+                self.distrust = 0;
+                Ok((address, channel))
             }
-            Err(failure) => Err(Verdict::Final(failure)),
+            Err(error) if error.refused => {
+                self.distrust += 1;
+                if self.distrust < self.addresses.len() {
+                    return Err(Verdict::Retry(format!("{address}: {}", error.what)));
+                }
+                // All of them: the certificate will not get better by waiting.
+                Err(Verdict::Final(distrusted(&address, &error)))
+            }
+            Err(error) => Err(Verdict::Retry(format!("{address}: {}", error.what))),
         }
     }
 
@@ -176,27 +191,37 @@ impl Client {
         let message = format!("no leading coordinator among {members} within {seconds} s: {why}");
         Failure::new(Kind::Unreachable, message).next(
             "see that a majority of the coordinators runs (`vtctl local status` for a local cluster), \
-             that --coordinators names them, or give it longer with --timeout",
+             that --coordinators names them, that --tls-dir is given where they speak TLS, or give it longer with --timeout",
         )
     }
 }
 
-/// A connection to one coordinator, whether it leads or not.
-pub async fn dial(address: &str) -> Result<Channel, Failure> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| {
-        let message = format!("'{address}' is no address of a coordinator");
-        Failure::new(Kind::Usage, message).next("write host:port")
-    })?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
-    let unreachable = |why: String| {
-        Failure::new(Kind::Unreachable, format!("{address}: {why}"))
-            .next("see that a coordinator runs there and that the address is right")
+async fn open(address: &str, tls: Option<&TlsFiles>) -> Result<Channel, DialError> {
+    let failed = |what: String| DialError {
+        what,
+        refused: false,
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(unreachable(root_cause(&error))),
-        Err(_) => Err(unreachable("no connection in time".to_owned())),
-    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| failed("this is no address of a coordinator: write host:port".to_owned()))?;
+    let connecting = connect(endpoint.connect_timeout(CONNECT_TIMEOUT), tls);
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or_else(|_| Err(failed("no connection in time".to_owned())))
+}
+
+fn distrusted(address: &str, error: &DialError) -> Failure {
+    let message = format!("{address}: {}", error.what);
+    Failure::new(Kind::Refused, message).next(
+        "see that --tls-dir (VT_TLS_DIR) names the certificate, key and CA of this cluster; `vtctl pki show` lists what was issued",
+    )
+}
+
+/// A connection to one coordinator, whether it leads or not.
+pub async fn dial(address: &str, tls: Option<&TlsFiles>) -> Result<Channel, Failure> {
+    open(address, tls).await.map_err(|error| match error.refused {
+        true => distrusted(address, &error),
+        false => Failure::new(Kind::Unreachable, format!("{address}: {}", error.what))
+            .next("see that a coordinator runs there and that the address is right"),
+    })
 }
 
 /// What the refusal of one coordinator that was asked for itself means.
@@ -247,7 +272,9 @@ fn judge(address: &str, status: &Status) -> Verdict {
     let kind = match status.code() {
         Code::NotFound => Kind::NotFound,
         Code::InvalidArgument => Kind::Usage,
-        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Kind::Refused,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition | Code::PermissionDenied => {
+            Kind::Refused
+        }
         _ => Kind::Failed,
     };
     Verdict::Final(Failure::new(kind, status.message()))
@@ -291,6 +318,7 @@ mod tests {
             (Status::invalid_argument("why"), "Usage why"),
             (Status::already_exists("why"), "Refused why"),
             (Status::aborted("why"), "Refused why"),
+            (Status::permission_denied("why"), "Refused why"),
             (Status::internal("why"), "Failed why"),
         ];
         for (status, expected) in cases {
@@ -303,7 +331,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let mut client = Client::new(vec![address.clone()], Duration::from_millis(200));
+        let mut client = Client::new(vec![address.clone()], None, Duration::from_millis(200));
         let request = vt_proto::wire::GetClusterRequest { stale: false };
         let send = |mut admin: AdminClient<Channel>, request| async move {
             admin.get_cluster(request).await

@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod events;
 pub mod keyspace;
 pub mod local;
+pub mod pki;
 pub mod replica_set;
 pub mod schema;
 pub mod sql;
@@ -50,6 +51,8 @@ pub enum Command {
     /// How tables are sharded
     #[command(subcommand)]
     Vschema(vschema::Command),
+    /// Certificates of the programs and of people
+    Pki(pki::Arguments),
     /// Run SQL through a router
     Sql(sql::Arguments),
     /// Print the completions of a shell
@@ -71,6 +74,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Events(arguments) => events::run(arguments, global).await,
         Command::Schema(command) => schema::run(command, global).await,
         Command::Vschema(command) => vschema::run(command, global).await,
+        Command::Pki(arguments) => pki::run(arguments, global).await,
         Command::Sql(arguments) => sql::run(arguments, global).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version => version::run(global),

@@ -1,5 +1,5 @@
 //! vtctl, the operator's tool: writes intent to the coordinators, shows what they know, runs a cluster on this machine.
-//! Of the project's crates it knows the vocabulary alone; whatever it cannot do, the admin API lacks.
+//! Of the project's crates it knows the vocabulary and how programs trust each other alone; whatever it cannot do, the admin API lacks.
 
 use std::{env, process::ExitCode};
 
@@ -11,6 +11,7 @@ mod commands;
 mod failure;
 mod local;
 mod output;
+mod pki;
 mod progress;
 mod statements;
 mod topology;

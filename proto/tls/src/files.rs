@@ -52,6 +52,17 @@ pub struct Contents {
     ca: Vec<u8>,
 }
 
+impl Contents {
+    /// Contents that are in no file yet.
+    pub fn new(certificate: &str, key: &str, ca: &str) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            ca: ca.into(),
+        }
+    }
+}
+
 /// Everything that follows from the files.
 pub struct Loaded {
     pub leaf: Leaf,

@@ -7,8 +7,12 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use vt_tls::{files::TlsFiles, role::Role};
 
-use crate::failure::{Failure, Kind};
+use crate::{
+    failure::{Failure, Kind},
+    pki::Pki,
+};
 
 /// Names the local cluster; its presence makes a directory ours.
 pub const SETTINGS_FILE: &str = "vtctl.toml";
@@ -24,6 +28,8 @@ const UID_FIRST: u32 = 100;
 const DATA_PATH_LENGTH_MAX: usize = 107 - "/mysql.sock.lock".len();
 /// Everything listens on loopback only.
 pub const HOST: &str = "127.0.0.1";
+/// The operator whose certificate vtctl uses here.
+pub const OPERATOR: &str = "local";
 /// The user that may connect to the routers.
 pub const USER: &str = "app";
 
@@ -44,6 +50,9 @@ pub struct Settings {
     pub cell: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mysql_prefix: Option<PathBuf>,
+    /// Its programs have certificates; false: they speak plaintext.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// The settings file: the addresses for whoever looks for coordinators, and the settings they follow from.
@@ -80,6 +89,16 @@ pub enum MemberKind {
         mysqld: u16,
         router: u16,
     },
+}
+
+impl Member {
+    /// Whom its certificate names.
+    pub fn holder(&self) -> (Role, String) {
+        match &self.kind {
+            MemberKind::Coordinator { id, .. } => (Role::Coordinator, id.to_string()),
+            MemberKind::Agent { alias, .. } => (Role::Agent, alias.clone()),
+        }
+    }
 }
 
 impl MemberKind {
@@ -244,6 +263,26 @@ impl Cluster {
         }
     }
 
+    /// Where its certificates are.
+    pub fn pki_dir(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// The files of one of its programs; none in plaintext.
+    pub fn tls(&self, member: &Member) -> Option<TlsFiles> {
+        let (role, name) = member.holder();
+        self.settings
+            .tls
+            .then(|| Pki::files_of(&self.pki_dir(), role, &name))
+    }
+
+    /// The files with which vtctl asks its coordinators; none in plaintext.
+    pub fn operator_tls(&self) -> Option<TlsFiles> {
+        self.settings
+            .tls
+            .then(|| Pki::files_of(&self.pki_dir(), Role::Operator, OPERATOR))
+    }
+
     pub fn config_file(&self, member: &Member) -> PathBuf {
         self.dir
             .join("config")
@@ -289,6 +328,7 @@ pub mod tests {
                 replica_set: "main".to_owned(),
                 cell: "zone1".to_owned(),
                 mysql_prefix: None,
+                tls: true,
             },
         }
     }

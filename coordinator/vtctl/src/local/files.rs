@@ -10,8 +10,10 @@ use std::{
 use anyhow::Context as _;
 use sha1::Digest as _;
 use toml::{Table, Value};
+use vt_tls::{files::TlsFiles, role::Role};
 
-use super::cluster::{Cluster, HOST, Member, MemberKind, SETTINGS_FILE, USER};
+use super::cluster::{Cluster, HOST, Member, MemberKind, OPERATOR, SETTINGS_FILE, USER};
+use crate::pki::{self, LEAF_DAYS, Pki, Request, authority::Authority};
 
 /// 26 characters of 36: 134 bits.
 const PASSWORD_LENGTH: usize = 26;
@@ -21,6 +23,9 @@ const PASSWORD_CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 pub fn write_all(cluster: &Cluster) -> anyhow::Result<()> {
     for folder in ["config", "data", "log", "run"] {
         make_dir(&cluster.dir.join(folder))?;
+    }
+    if cluster.settings.tls {
+        make_certificates(cluster)?;
     }
     let password = password();
     write(&cluster.credentials_file(), 0o600, &credentials_text()?)?;
@@ -44,6 +49,26 @@ pub fn write_all(cluster: &Cluster) -> anyhow::Result<()> {
         0o644,
         &cluster.settings_text()?,
     )
+}
+
+/// A CA of its own and a certificate for each program and for vtctl.
+fn make_certificates(cluster: &Cluster) -> anyhow::Result<()> {
+    let pki = Pki::init(&cluster.pki_dir(), &Authority::new()?)?;
+    let issue = |role, name, hosts| {
+        let valid = pki::days(LEAF_DAYS);
+        let request = Request {
+            role,
+            name,
+            hosts,
+            valid,
+        };
+        pki.issue(&request).map(drop)
+    };
+    for member in cluster.members() {
+        let (role, name) = member.holder();
+        issue(role, name, vec![HOST.to_owned(), "localhost".to_owned()])?;
+    }
+    issue(Role::Operator, OPERATOR.to_owned(), Vec::new())
 }
 
 /// Makes a directory that only its owner enters, with those above it.
@@ -148,15 +173,32 @@ fn coordinator_config(cluster: &Cluster, member: &Member) -> Table {
     };
     let addresses = cluster.coordinator_addresses().into_iter().enumerate();
     let members = addresses.map(|(index, address)| ((index + 1).to_string(), address.into()));
-    table([
+    let mut config = table([
         ("cluster", "local".into()),
         ("member_id", i64::from(id).into()),
         ("data_dir", path_value(&cluster.member_data_dir(member))),
         ("listen", format!("{HOST}:{grpc}").into()),
         ("http_listen", format!("{HOST}:{http}").into()),
-        ("plaintext", true.into()),
         ("members", Value::Table(members.collect())),
-    ])
+    ]);
+    add_tls(&mut config, cluster.tls(member));
+    config
+}
+
+/// How it speaks with others: with its certificate, or in plaintext.
+fn add_tls(config: &mut Table, files: Option<TlsFiles>) {
+    let (key, value) = match files {
+        None => ("plaintext", true.into()),
+        Some(files) => {
+            let files = table([
+                ("certificate", path_value(&files.certificate)),
+                ("key", path_value(&files.key)),
+                ("ca", path_value(&files.ca)),
+            ]);
+            ("tls", Value::Table(files))
+        }
+    };
+    config.insert(key.to_owned(), value);
 }
 
 fn agent_config(cluster: &Cluster, member: &Member) -> Table {
@@ -184,7 +226,7 @@ fn agent_config(cluster: &Cluster, member: &Member) -> Table {
         ("listen", format!("{HOST}:{router}").into()),
         ("users_file", path_value(&cluster.users_file())),
     ]);
-    table([
+    let mut config = table([
         ("coordinators", Value::Array(addresses.collect())),
         ("data_dir", path_value(&cluster.member_data_dir(member))),
         ("http_listen", format!("{HOST}:{http}").into()),
@@ -192,7 +234,9 @@ fn agent_config(cluster: &Cluster, member: &Member) -> Table {
         ("tablet", Value::Table(tablet)),
         ("mysqld", Value::Table(server)),
         ("router", Value::Table(front)),
-    ])
+    ]);
+    add_tls(&mut config, cluster.tls(member));
+    config
 }
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
@@ -226,6 +270,7 @@ mod tests {
             cluster.credentials_file(),
             cluster.users_file(),
             cluster.client_file(),
+            cluster.operator_tls().unwrap().key,
         ] {
             let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", path.display());
@@ -279,5 +324,15 @@ mod tests {
         assert_eq!(agent["tablet"]["alias"].as_str(), Some("zone1-101"));
         assert_eq!(agent["mysqld"]["port"].as_integer(), Some(15216));
         assert_eq!(agent["router"]["listen"].as_str(), Some("127.0.0.1:15316"));
+        let key = |config: &Table| config["tls"]["key"].as_str().map(ToOwned::to_owned);
+        let expected = "/c/pki/issued/agent-zone1-101/key.pem";
+        assert_eq!(key(&agent).as_deref(), Some(expected));
+        let expected = "/c/pki/issued/coordinator-2/key.pem";
+        assert_eq!(key(&coordinator).as_deref(), Some(expected));
+        let mut plain = cluster;
+        plain.settings.tls = false;
+        let agent = agent_config(&plain, &members[4]);
+        assert_eq!(agent["plaintext"].as_bool(), Some(true));
+        assert!(!agent.contains_key("tls"));
     }
 }

@@ -13,6 +13,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
+use vt_tls::files::TlsFiles;
 use vt_proto::{
     backup::{BACKUP_BYTES_MAX, Backup},
     wire::{BackupTopologyRequest, TopologyChunk, maintenance_client::MaintenanceClient},
@@ -73,8 +74,10 @@ pub async fn backup(global: &Global, file: &Path) -> anyhow::Result<()> {
         return Err(failure.next("name another file").into());
     }
     let mut failed = None;
-    for address in global.addresses()? {
-        match timeout(global.timeout_or(COPY_TIMEOUT), fetch(&address)).await {
+    let (addresses, tls) = global.reach()?;
+    for address in addresses {
+        let fetching = fetch(&address, tls.as_ref());
+        match timeout(global.timeout_or(COPY_TIMEOUT), fetching).await {
             Ok(Ok(bytes)) => {
                 let backup = Backup::from_bytes(&bytes).context("what the coordinator sent")?;
                 write(file, &bytes)?;
@@ -93,8 +96,8 @@ pub async fn backup(global: &Global, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Any member has the topology: each of them makes sure that it is the newest.
-async fn fetch(address: &str) -> Result<Vec<u8>, Failure> {
-    let mut client = MaintenanceClient::new(dial(address).await?);
+async fn fetch(address: &str, tls: Option<&TlsFiles>) -> Result<Vec<u8>, Failure> {
+    let mut client = MaintenanceClient::new(dial(address, tls).await?);
     let refused = |status| failure_of(address, &status);
     let answer = client.backup_topology(BackupTopologyRequest {}).await;
     let mut chunks = answer.map_err(refused)?.into_inner();
@@ -163,7 +166,8 @@ pub async fn restore(global: &Global, file: &Path, to: &str) -> anyhow::Result<(
             data: data.to_vec(),
         })
         .collect();
-    let mut client = MaintenanceClient::new(dial(to).await?);
+    let (_, tls) = global.reach()?;
+    let mut client = MaintenanceClient::new(dial(to, tls.as_ref()).await?);
     let call = client.restore_topology(tokio_stream::iter(chunks));
     let answer = timeout(global.timeout_or(COPY_TIMEOUT), call).await;
     let late = || Failure::new(Kind::Unreachable, format!("{to} did not answer in time"));

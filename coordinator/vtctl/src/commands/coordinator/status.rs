@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
+use vt_tls::files::TlsFiles;
 use vt_proto::wire::{CoordinatorStatusRequest, maintenance_client::MaintenanceClient};
 
 use super::group;
@@ -18,9 +19,9 @@ use crate::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub async fn run(global: &Global) -> anyhow::Result<()> {
-    let given = global.addresses()?;
+    let (given, tls) = global.reach()?;
     // The records know those that nobody named; without any member that answers, the given ones are all there is.
-    let mut client = Client::new(given.clone(), global.timeout_or(ANSWER_TIMEOUT));
+    let mut client = global.client(ANSWER_TIMEOUT)?;
     let known = group(&mut client, true).await.unwrap_or_default();
     let named = given.into_iter().map(|address| (address, None));
     let known = known
@@ -31,8 +32,9 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     addresses.extend(known);
     let mut asked = JoinSet::new();
     for (address, id) in addresses {
+        let tls = tls.clone();
         asked.spawn(async move {
-            ask(&address).await.unwrap_or_else(|failure| Status {
+            ask(&address, tls.as_ref()).await.unwrap_or_else(|failure| Status {
                 id,
                 unreachable: Some(failure.message),
                 address,
@@ -57,8 +59,8 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask(address: &str) -> Result<Status, Failure> {
-    let mut client = MaintenanceClient::new(dial(address).await?);
+async fn ask(address: &str, tls: Option<&TlsFiles>) -> Result<Status, Failure> {
+    let mut client = MaintenanceClient::new(dial(address, tls).await?);
     let answer = timeout(
         ANSWER_TIMEOUT,
         client.coordinator_status(CoordinatorStatusRequest {}),

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Where bin/mysqld or sbin/mysqld lies [default: VT_MYSQL_PREFIX, else where the agent finds it]
     #[arg(long, value_name = "DIR")]
     pub mysql_prefix: Option<PathBuf>,
+    /// Without certificates: everybody on this machine may ask everything
+    #[arg(long)]
+    pub plaintext: bool,
     /// Return once the processes are started
     #[arg(long)]
     pub no_wait: bool,
@@ -93,6 +96,15 @@ pub fn refuse_difference(
         .iter()
         .find(|(_, given, made)| given.as_ref().is_some_and(|given| given != made));
     let Some((flag, _, made)) = differs else {
+        if arguments.plaintext && settings.tls {
+            return Err(Failure::new(
+                Kind::Refused,
+                "the cluster that is there was made with certificates",
+            )
+            .next(
+                "leave --plaintext out, or use another --dir, or `vtctl local down --purge` first",
+            ));
+        }
         return Ok(());
     };
     Err(Failure::new(Kind::Refused, format!("the cluster that is there was made with --{flag} {made}"))
@@ -125,6 +137,7 @@ pub fn make(dir: &Path, arguments: Arguments, count: Option<u16>) -> anyhow::Res
                 .filter(|it| !it.as_os_str().is_empty())
                 .map(std::path::absolute)
                 .transpose()?,
+            tls: !arguments.plaintext,
         },
     };
     cluster.check()?;
@@ -187,6 +200,7 @@ mod tests {
             replica_set: None,
             cell: None,
             mysql_prefix: None,
+            plaintext: false,
             no_wait: false,
         };
         let check = |arguments, count| refuse_difference(&settings, &arguments, count);
@@ -227,6 +241,14 @@ mod tests {
                 "--mysql-prefix none",
             ),
             (none(), Some(1), "--coordinators 3"),
+            (
+                Arguments {
+                    plaintext: true,
+                    ..none()
+                },
+                None,
+                "with certificates",
+            ),
         ] {
             let failure = check(arguments, count).unwrap_err();
             assert!(failure.message.ends_with(words), "{failure}");
@@ -243,6 +265,7 @@ mod tests {
             replica_set: None,
             cell: None,
             mysql_prefix: None,
+            plaintext: false,
             no_wait: false,
         };
         assert!(make(dir.path(), arguments, None).is_err());

@@ -19,6 +19,7 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     let mut overview = Overview::of(&cluster).await?;
     let mut client = Client::new(
         cluster.coordinator_addresses(),
+        cluster.operator_tls(),
         global.timeout_or(QUERY_TIMEOUT),
     );
     match replica_set::fetch_one(&mut client, &cluster.settings.replica_set).await {

@@ -129,7 +129,11 @@ async fn wait(
 ) -> anyhow::Result<ReplicaSet> {
     let deadline = Instant::now() + limit;
     let tablets = usize::from(cluster.settings.tablets);
-    let mut client = Client::new(cluster.coordinator_addresses(), QUERY_TIMEOUT);
+    let mut client = Client::new(
+        cluster.coordinator_addresses(),
+        cluster.operator_tls(),
+        QUERY_TIMEOUT,
+    );
     loop {
         for member in cluster.members() {
             refuse_ended(cluster, &member)?;
