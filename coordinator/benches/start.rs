@@ -154,7 +154,7 @@ fn add_events(state: &mut State) {
                 .to_owned(),
             evidence: vec![("zone1-100".to_owned(), "silent for 1200 ms".to_owned()); 3],
         };
-        state.events.push_back((number, event));
+        state.events.push(number, event);
     }
     state.next_event = EVENTS + 1;
 }

@@ -21,7 +21,7 @@ impl Deref for Audit {
 
 impl Audit {
     /// Adds the newest.
-    pub(crate) fn push(&mut self, sequence: u64, event: AuditEvent) {
+    pub fn push(&mut self, sequence: u64, event: AuditEvent) {
         self.bytes += bytes(&event);
         self.events.push_back((sequence, event));
     }

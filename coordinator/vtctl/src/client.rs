@@ -12,7 +12,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use vt_proto::wire::{admin_client::AdminClient, records_client::RecordsClient};
-use vt_tls::{dial::{DialError, connect}, files::TlsFiles};
+use vt_tls::{
+    dial::{DialError, connect},
+    files::TlsFiles,
+};
 
 use crate::failure::{Failure, Kind};
 
@@ -217,11 +220,13 @@ fn distrusted(address: &str, error: &DialError) -> Failure {
 
 /// A connection to one coordinator, whether it leads or not.
 pub async fn dial(address: &str, tls: Option<&TlsFiles>) -> Result<Channel, Failure> {
-    open(address, tls).await.map_err(|error| match error.refused {
-        true => distrusted(address, &error),
-        false => Failure::new(Kind::Unreachable, format!("{address}: {}", error.what))
-            .next("see that a coordinator runs there and that the address is right"),
-    })
+    open(address, tls)
+        .await
+        .map_err(|error| match error.refused {
+            true => distrusted(address, &error),
+            false => Failure::new(Kind::Unreachable, format!("{address}: {}", error.what))
+                .next("see that a coordinator runs there and that the address is right"),
+        })
 }
 
 /// What the refusal of one coordinator that was asked for itself means.

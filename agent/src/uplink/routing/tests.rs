@@ -128,6 +128,7 @@ async fn watch(
             host: "127.0.0.1".to_owned(),
             port,
         }],
+        tls: None,
         data_dir: data_dir.to_owned(),
         known: known.map(Arc::new),
         router: "r".to_owned(),

@@ -13,11 +13,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
-use vt_tls::files::TlsFiles;
 use vt_proto::{
     backup::{BACKUP_BYTES_MAX, Backup},
     wire::{BackupTopologyRequest, TopologyChunk, maintenance_client::MaintenanceClient},
 };
+use vt_tls::files::TlsFiles;
 
 use crate::{
     cli::Global,

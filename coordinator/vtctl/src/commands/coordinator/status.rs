@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
-use vt_tls::files::TlsFiles;
 use vt_proto::wire::{CoordinatorStatusRequest, maintenance_client::MaintenanceClient};
+use vt_tls::files::TlsFiles;
 
 use super::group;
 use crate::{
@@ -21,7 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(global: &Global) -> anyhow::Result<()> {
     let (given, tls) = global.reach()?;
     // The records know those that nobody named; without any member that answers, the given ones are all there is.
-    let mut client = global.client(ANSWER_TIMEOUT)?;
+    let limit = global.timeout_or(ANSWER_TIMEOUT);
+    let mut client = Client::new(given.clone(), tls.clone(), limit);
     let known = group(&mut client, true).await.unwrap_or_default();
     let named = given.into_iter().map(|address| (address, None));
     let known = known
@@ -34,12 +35,14 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     for (address, id) in addresses {
         let tls = tls.clone();
         asked.spawn(async move {
-            ask(&address, tls.as_ref()).await.unwrap_or_else(|failure| Status {
-                id,
-                unreachable: Some(failure.message),
-                address,
-                ..Status::default()
-            })
+            ask(&address, tls.as_ref())
+                .await
+                .unwrap_or_else(|failure| Status {
+                    id,
+                    unreachable: Some(failure.message),
+                    address,
+                    ..Status::default()
+                })
         });
     }
     let statuses = Statuses::new(asked.join_all().await);
