@@ -56,87 +56,89 @@ fn a_good_topology_has_no_mistakes_and_survives_a_round_trip() {
     );
 }
 
+/// What is right, what is written instead, and where that is wrong.
+const BROKEN: &[(&str, &str, &str)] = &[
+    ("vitrail-topology-1", "other", "format"),
+    (
+        "  zone1: {revision: 1}",
+        "  Zone: {revision: 1}",
+        "cells.Zone",
+    ),
+    (
+        "zone1: {revision: 1}",
+        "zone2: {revision: 1}",
+        "tablets.zone1-100",
+    ),
+    (r#""-80": {"#, r#""-40": {"#, "keyspaces.shop.shards"),
+    (r#""-80": {"#, r#""-8": {"#, "keyspaces.shop.shards.-8"),
+    (
+        r#""-80": {revision: 3, replica_set: main}"#,
+        r#""-80": {revision: 3, replica_set: rs}"#,
+        "keyspaces.shop.shards.-80.replica_set",
+    ),
+    (
+        r#"spec: "{}""#,
+        r#"spec: "{""#,
+        "keyspaces.shop.vschema.orders.spec",
+    ),
+    ("phase: stable", "phase: other", "replica_sets.main.phase"),
+    (
+        "phase: stable",
+        "phase: forming",
+        "replica_sets.main.primary",
+    ),
+    (
+        "phase: stable",
+        "phase: switching",
+        "replica_sets.main.candidate",
+    ),
+    ("    primary: zone1-100\n", "", "replica_sets.main.primary"),
+    (
+        "primary: zone1-100",
+        "primary: zone1-999",
+        "replica_sets.main.primary",
+    ),
+    ("acks: 1", "acks: 0", "replica_sets.main.acks"),
+    (
+        "ackers: [zone1-101]",
+        "ackers: [zone1-100]",
+        "replica_sets.main.ackers[0]",
+    ),
+    ("562:1-5", "x", "replica_sets.main.start_gtid"),
+    (
+        "{epoch: 2,",
+        "{epoch: 3,",
+        "replica_sets.main.history[0].epoch",
+    ),
+    (
+        "revision: 7, kind: replica, replica_set: main",
+        "revision: 7, kind: replica, replica_set: no",
+        "replica_sets.main.ackers[0]",
+    ),
+    (
+        "revision: 7, kind: replica",
+        "revision: 7, kind: rdonly",
+        "replica_sets.main.ackers[0]",
+    ),
+    ("db2:3306", "db1:3306", "tablets.zone1-101.mysql"),
+    ("db2:3306", "db2", "tablets.zone1-101.mysql"),
+    (
+        "keyspace: shop, status: done",
+        "keyspace: x, status: pending",
+        "schema_changes.7.keyspace",
+    ),
+    ("status: done", "status: ready", "schema_changes.7.status"),
+    ("c1:15100", "c1", "coordinators.1.address"),
+    ("standing: voter", "standing: leaving", "coordinators"),
+];
+
 #[test]
 fn every_broken_rule_is_told_with_its_path() {
-    let cases = [
-        ("vitrail-topology-1", "other", "format"),
-        (
-            "  zone1: {revision: 1}",
-            "  Zone: {revision: 1}",
-            "cells.Zone",
-        ),
-        (
-            "zone1: {revision: 1}",
-            "zone2: {revision: 1}",
-            "tablets.zone1-100",
-        ),
-        (r#""-80": {"#, r#""-40": {"#, "keyspaces.shop.shards"),
-        (r#""-80": {"#, r#""-8": {"#, "keyspaces.shop.shards.-8"),
-        (
-            r#""-80": {revision: 3, replica_set: main}"#,
-            r#""-80": {revision: 3, replica_set: rs}"#,
-            "keyspaces.shop.shards.-80.replica_set",
-        ),
-        (
-            r#"spec: "{}""#,
-            r#"spec: "{""#,
-            "keyspaces.shop.vschema.orders.spec",
-        ),
-        ("phase: stable", "phase: other", "replica_sets.main.phase"),
-        (
-            "phase: stable",
-            "phase: forming",
-            "replica_sets.main.primary",
-        ),
-        (
-            "phase: stable",
-            "phase: switching",
-            "replica_sets.main.candidate",
-        ),
-        ("    primary: zone1-100\n", "", "replica_sets.main.primary"),
-        (
-            "primary: zone1-100",
-            "primary: zone1-999",
-            "replica_sets.main.primary",
-        ),
-        ("acks: 1", "acks: 0", "replica_sets.main.acks"),
-        (
-            "ackers: [zone1-101]",
-            "ackers: [zone1-100]",
-            "replica_sets.main.ackers[0]",
-        ),
-        ("562:1-5", "x", "replica_sets.main.start_gtid"),
-        (
-            "{epoch: 2,",
-            "{epoch: 3,",
-            "replica_sets.main.history[0].epoch",
-        ),
-        (
-            "revision: 7, kind: replica, replica_set: main",
-            "revision: 7, kind: replica, replica_set: no",
-            "replica_sets.main.ackers[0]",
-        ),
-        (
-            "revision: 7, kind: replica",
-            "revision: 7, kind: rdonly",
-            "replica_sets.main.ackers[0]",
-        ),
-        ("db2:3306", "db1:3306", "tablets.zone1-101.mysql"),
-        ("db2:3306", "db2", "tablets.zone1-101.mysql"),
-        (
-            "keyspace: shop, status: done",
-            "keyspace: x, status: pending",
-            "schema_changes.7.keyspace",
-        ),
-        ("status: done", "status: ready", "schema_changes.7.status"),
-        ("c1:15100", "c1", "coordinators.1.address"),
-        ("standing: voter", "standing: leaving", "coordinators"),
-    ];
-    for (good, bad, path) in cases {
+    for (good, bad, path) in BROKEN {
         assert!(GOOD.contains(good), "{good}");
         let mistakes = check(&parse(&GOOD.replacen(good, bad, 1)));
         assert!(
-            mistakes.iter().any(|it| it.path == path),
+            mistakes.iter().any(|it| it.path == *path),
             "{bad}: {mistakes:?}"
         );
     }
