@@ -368,6 +368,17 @@ plaintext = true
                 "log.filter",
             ),
             ("cluster =", "cluster", "TOML parse error"),
+        ];
+        for (from, to, expected) in cases {
+            let mistakes = Config::parse(&GOOD.replace(from, to)).unwrap_err();
+            let found = mistakes.iter().any(|mistake| mistake.contains(expected));
+            assert!(found, "{expected}: {mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn insecurity_is_named() {
+        let cases = [
             ("plaintext = true", "", "tls: give certificate, key and ca"),
             (
                 "listen = \"127.0.0.1:15100\"",
