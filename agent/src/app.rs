@@ -75,12 +75,9 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     let supervised = start_supervisor(&config, &config_path, &mut registry, &cancel, &mut tasks)
         .await
         .context("the tablet cannot be supervised")?;
-    let topology = Topology::default();
-    let kept = load(&config.data_dir).map(Arc::new);
+    let (topology, kept) = kept_topology(&config.data_dir);
     if let Some(kept) = &kept {
-        tracing::info!(revision = %kept.version.revision, "serving from the kept routing snapshot until a coordinator answers");
         cluster_id.send_replace(kept.cluster_id.clone());
-        topology.publish(kept.clone());
     }
     let router =
         start_router(&config, &topology, &mut registry).context("the router cannot be started")?;
@@ -132,6 +129,17 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     wait_for_signal().await?;
     stop(router, cancel, tasks).await;
     Ok(())
+}
+
+/// What the router serves from until a coordinator answers: the snapshot that an earlier life kept, if there is one.
+fn kept_topology(data_dir: &Path) -> (Topology, Option<Arc<RoutingSnapshot>>) {
+    let topology = Topology::default();
+    let kept = load(data_dir).map(Arc::new);
+    if let Some(kept) = &kept {
+        tracing::info!(revision = %kept.version.revision, "serving from the kept routing snapshot until a coordinator answers");
+        topology.publish(kept.clone());
+    }
+    (topology, kept)
 }
 
 /// The pages are public to whoever reaches the port: there the agent alone shows a certificate, and none on loopback.
