@@ -135,19 +135,8 @@ impl Global {
 
     /// The coordinators' addresses that flag, environment or local cluster name, and how they are spoken to.
     pub fn reach(&self) -> anyhow::Result<(Vec<String>, Option<TlsFiles>)> {
-        let named = self.tls_dir.as_deref().map(files_in);
-        let given = self
-            .coordinators
-            .clone()
-            .or_else(|| env::var(COORDINATORS_ENV).ok());
-        if let Some(text) = given.filter(|text| !text.is_empty()) {
-            // A local cluster counts where it is named as well: its members may be picked out.
-            let cluster = match &self.dir {
-                Some(_) => Cluster::load(&self.local_dir()?)?,
-                None => None,
-            };
-            let tls = named.or_else(|| cluster?.operator_tls());
-            return Ok((addresses(&text)?, tls));
+        if let Some(text) = self.given() {
+            return Ok((addresses(&text)?, self.tls()?));
         }
         let dir = self.local_dir()?;
         let cluster = Cluster::load(&dir)?.ok_or_else(|| {
@@ -155,8 +144,26 @@ impl Global {
             Failure::new(Kind::Usage, message)
                 .next("give --coordinators host:port,... or set VT_COORDINATORS, or start one with `vtctl local up`")
         })?;
-        let tls = named.or_else(|| cluster.operator_tls());
-        Ok((cluster.coordinator_addresses(), tls))
+        Ok((cluster.coordinator_addresses(), self.tls()?))
+    }
+
+    /// The certificate with which coordinators are asked: the named one, else that of the local cluster; none in plaintext.
+    pub fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
+        if let Some(dir) = &self.tls_dir {
+            return Ok(Some(files_in(dir)));
+        }
+        // A local cluster counts where it is named, also when some of its members are picked out, and where nobody else is.
+        if self.dir.is_none() && self.given().is_some() {
+            return Ok(None);
+        }
+        let cluster = Cluster::load(&self.local_dir()?)?;
+        Ok(cluster.and_then(|cluster| cluster.operator_tls()))
+    }
+
+    fn given(&self) -> Option<String> {
+        let given = self.coordinators.clone();
+        let given = given.or_else(|| env::var(COORDINATORS_ENV).ok());
+        given.filter(|text| !text.is_empty())
     }
 }
 

@@ -166,7 +166,8 @@ pub async fn restore(global: &Global, file: &Path, to: &str) -> anyhow::Result<(
             data: data.to_vec(),
         })
         .collect();
-    let (_, tls) = global.reach()?;
+    // A fresh member is asked by its address; the others need not be named.
+    let tls = global.tls()?;
     let mut client = MaintenanceClient::new(dial(to, tls.as_ref()).await?);
     let call = client.restore_topology(tokio_stream::iter(chunks));
     let answer = timeout(global.timeout_or(COPY_TIMEOUT), call).await;
