@@ -18,6 +18,7 @@ pub mod caller;
 pub mod error;
 pub mod guard;
 pub mod maintenance;
+pub mod members;
 pub mod records;
 pub mod roles;
 pub mod routing;

@@ -20,14 +20,14 @@ use vt_tls::{
 };
 
 use crate::{
-    api,
+    api::{self, members::RaftTransport},
     config::Config,
     dial::Dialer,
     first::{self, Found, introduction},
     http,
     metrics::Metrics,
     node::{Handle, Node, NodeConfig, Seat},
-    raft::transport::{Outbox, RaftTransport},
+    raft::transport::Outbox,
     relay::Relay,
     storage::{DiskStorage, Storage},
 };

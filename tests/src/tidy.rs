@@ -48,7 +48,7 @@ const LAYERS: &[Layers] = &[
             &["app"],
             &["api", "http", "relay"],
             &["node"],
-            &["news", "raft", "storage"],
+            &["news", "raft", "storage", "first"],
             &["logging"],
             &["config", "metrics", "dial"],
         ],

@@ -1,25 +1,15 @@
-//! Messages between members. May lose any of them: raft sends again what matters, so nothing here waits or retries a message.
+//! Messages to the other members. May lose any of them: raft sends again what matters, so nothing here waits or retries a message.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
-};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, info, warn};
-use vt_coordinator_core::{
-    intent::join::join,
-    joining::{Group, Introduction},
-};
-use vt_proto::wire::{
-    DiscoverRequest, DiscoverResponse, JoinRequest, JoinResponse, MemberMessage, RaftStreamEnd,
-    raft_transport_client::RaftTransportClient, raft_transport_server,
-};
+use tonic::Status;
+use tracing::info;
+use vt_proto::wire::{MemberMessage, raft_transport_client::RaftTransportClient};
 
-use crate::{api::error, dial::Dialer, first::answer_to_wire, metrics::Metrics, node::Handle};
+use crate::{dial::Dialer, metrics::Metrics};
 
 /// Bytes of one message: an append message of raft, with room; snapshots come in chunks.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -187,121 +177,5 @@ async fn carry(
                 return Carried::Ended("the stream does not take messages".to_owned());
             },
         }
-    }
-}
-
-/// Takes the messages of other members in, and lets newcomers ask.
-pub struct RaftTransport {
-    pub me: Introduction,
-    /// The cluster that this member belongs to, as soon as it does.
-    pub group: watch::Receiver<Option<String>>,
-    pub handle: Handle,
-    pub inbox: mpsc::Sender<MemberMessage>,
-    pub metrics: Arc<Metrics>,
-}
-
-impl RaftTransport {
-    /// The service that fills the inbox.
-    pub fn service(self) -> raft_transport_server::RaftTransportServer<Self> {
-        raft_transport_server::RaftTransportServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    fn cluster_id(&self) -> Result<String, Status> {
-        let group = self.group.borrow().clone();
-        group.ok_or_else(|| error::retry("this coordinator is in no group yet".to_owned()))
-    }
-}
-
-#[tonic::async_trait]
-impl raft_transport_server::RaftTransport for RaftTransport {
-    async fn stream(
-        &self,
-        request: Request<Streaming<MemberMessage>>,
-    ) -> Result<Response<RaftStreamEnd>, Status> {
-        let from = request.remote_addr();
-        let cluster_id = self.cluster_id()?;
-        let mut messages = request.into_inner();
-        loop {
-            let next = tokio::select! {
-                next = messages.next() => next,
-                () = self.inbox.closed() => {
-                    return Err(Status::unavailable("this coordinator is stopping"));
-                }
-            };
-            let Some(message) = next else {
-                return Ok(Response::new(RaftStreamEnd {}));
-            };
-            let message = message.inspect_err(|status| {
-                debug!(?from, %status, "the stream of a member ended");
-            })?;
-            if message.cluster_id != cluster_id {
-                warn!(
-                    ?from,
-                    their_cluster = message.cluster_id,
-                    our_cluster = cluster_id,
-                    "a member of another cluster was refused"
-                );
-                return Err(Status::failed_precondition(format!(
-                    "this is cluster {cluster_id}, not {}: compare [members] in the configuration of both",
-                    message.cluster_id
-                )));
-            }
-            self.metrics.raft_received.inc();
-            if self.inbox.send(message).await.is_err() {
-                return Err(Status::unavailable("this coordinator is stopping"));
-            }
-        }
-    }
-
-    async fn discover(
-        &self,
-        _: Request<DiscoverRequest>,
-    ) -> Result<Response<DiscoverResponse>, Status> {
-        let group = self.group.borrow().clone();
-        let Some(cluster_id) = group else {
-            return Ok(Response::new(answer_to_wire(&self.me, None, None)));
-        };
-        let look = self.handle.read(false, move |core, status| {
-            let state = core.state();
-            let records = state.coordinators.values();
-            let group = Group {
-                cluster_id,
-                coordinators: records.map(|record| record.value.clone()).collect(),
-                next_coordinator: state.next_coordinator,
-            };
-            (group, status.leader_address.clone())
-        });
-        let (group, leader) = look.await.map_err(error::of_read)?;
-        Ok(Response::new(answer_to_wire(&self.me, Some(group), leader)))
-    }
-
-    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let request = request.into_inner();
-        let cluster_id = self.cluster_id()?;
-        if request.cluster_id != cluster_id {
-            let theirs = request.cluster_id;
-            let message = format!("this is cluster {cluster_id}, not {theirs}");
-            return Err(Status::failed_precondition(message));
-        }
-        let request_id = format!("join-{}-{}", request.member_id, request.directory_id);
-        let look = self.handle.read(true, move |core, status| {
-            let (id, directory, formats) =
-                (request.member_id, &request.directory_id, request.formats);
-            join(
-                core.state(),
-                id,
-                directory,
-                formats,
-                &request_id,
-                status.now,
-            )
-        });
-        let command = look.await.map_err(error::of_read)?;
-        if let Some(command) = command.map_err(|refusal| error::of_refusal(&refusal))? {
-            let proposed = self.handle.propose(command).await;
-            proposed.map_err(error::of_write)?;
-        }
-        Ok(Response::new(JoinResponse {}))
     }
 }
