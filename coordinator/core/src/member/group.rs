@@ -20,6 +20,8 @@ use crate::{
 
 /// Ticks without a word of anybody after which a member asks the others: some elections long.
 const LONELY_TICKS: u32 = 100;
+/// The same for one that has left the group and only waits to be told so.
+const LEFT_TICKS: u32 = 5;
 
 /// Whether the command may change who is in the group, or where.
 pub(super) fn touches_group(command: &Command) -> bool {
@@ -87,7 +89,11 @@ impl Member {
     /// never campaigns, and would wait for ever. What it says means nothing to those who know it.
     pub(super) fn knock_if_lonely(&mut self) {
         self.lonely_ticks += 1;
-        if self.lonely_ticks < LONELY_TICKS || self.peer.is_leader() {
+        let patience_ticks = match self.has_left() {
+            true => LEFT_TICKS,
+            false => LONELY_TICKS,
+        };
+        if self.lonely_ticks < patience_ticks || self.peer.is_leader() {
             return;
         }
         self.lonely_ticks = 0;
@@ -116,6 +122,10 @@ impl Member {
     }
 
     /// This member was in the group, or was to be, and is not any more.
+    ///
+    /// That its record says so is not enough: those who stay may not know yet that the change is committed, and after a crash
+    /// they would need its vote to find out. It goes when they have forgotten its record, which they write to disk together
+    /// with what was committed before; they tell it when it asks.
     pub(super) fn was_removed(&self) -> bool {
         let (state, id) = (self.core.state(), self.config.id);
         if self.removed {
@@ -124,10 +134,14 @@ impl Member {
         if state.coordinators.is_empty() || self.membership.holds(id) {
             return false;
         }
-        match state.coordinators.get(&id) {
-            Some(record) => record.value.standing == Standing::Leaving,
-            None => id < state.next_coordinator,
-        }
+        !state.coordinators.contains_key(&id) && id < state.next_coordinator
+    }
+
+    /// Outside of the group already, and waits to be forgotten.
+    fn has_left(&self) -> bool {
+        let record = self.core.state().coordinators.get(&self.config.id);
+        let leaving = record.is_some_and(|record| record.value.standing == Standing::Leaving);
+        leaving && !self.membership.holds(self.config.id)
     }
 
     /// Carries out the next change of the group, if this member leads and none is under way.
