@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tonic::transport::Channel;
 
 use super::{
     agents,
@@ -23,24 +24,28 @@ use super::{
 
 /// Tablets that register at one time.
 const REGISTERING: usize = 64;
+/// An election takes a second or two; more refusals mean that the group does not work.
+const MEMBERS_ASKED_MAX: usize = 150;
+const ASK_NEXT: Duration = Duration::from_millis(100);
 /// How long a started member may take before the benchmark gives up.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Registers the tablets with our group: one report each, then their agents are gone.
-pub async fn register(leader: SocketAddr, tablets: usize) -> anyhow::Result<()> {
+pub async fn register(members: &[SocketAddr], tablets: usize) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..REGISTERING {
-        let (channel, next) = (connect(leader).await?, next.clone());
+        let (members, next) = (members.to_vec(), next.clone());
         workers.spawn(async move {
+            let mut members = members.iter().cycle();
+            let mut channel = None;
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= tablets {
                     return anyhow::Ok(());
                 }
-                let asked = agents::register(channel.clone(), number).await;
-                asked.with_context(|| format!("register tablet {number}"))?;
+                register_one(&mut members, &mut channel, number).await?;
             }
         });
     }
@@ -48,6 +53,31 @@ pub async fn register(leader: SocketAddr, tablets: usize) -> anyhow::Result<()> 
         ended.context("a worker has panicked")??;
     }
     Ok(())
+}
+
+/// Asks one member after the other until one takes the registration: the leader may change meanwhile.
+async fn register_one(
+    members: &mut impl Iterator<Item = &SocketAddr>,
+    channel: &mut Option<Channel>,
+    number: usize,
+) -> anyhow::Result<()> {
+    let mut refused = None;
+    for _ in 0..MEMBERS_ASKED_MAX {
+        if channel.is_none()
+            && let Some(member) = members.next()
+        {
+            *channel = connect(*member).await.ok();
+        }
+        let Some(member) = channel else { continue };
+        match agents::register(member.clone(), number).await {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = Some(error),
+        }
+        *channel = None;
+        sleep(ASK_NEXT).await;
+    }
+    let refused = refused.unwrap_or_else(|| anyhow::anyhow!("no member can be reached"));
+    Err(refused.context(format!("register tablet {number}")))
 }
 
 /// How long one member takes from its start until it answers and knows its leader, and all together until they serve.
