@@ -69,6 +69,8 @@ pub struct Node {
     status: watch::Sender<NodeStatus>,
     space: watch::Sender<Space>,
     metrics: Arc<Metrics>,
+    /// Where this member stands, for the readers of one turn; None until one of them looks.
+    seen: Option<NodeStatus>,
     last_tick_ms: u64,
     was_leader: bool,
     stopped: Option<StopReason>,
@@ -119,6 +121,7 @@ impl Node {
             status: seat.status,
             space: seat.space,
             metrics,
+            seen: None,
             last_tick_ms: clock::now().monotonic_ms,
             was_leader: false,
             stopped: None,
@@ -139,6 +142,7 @@ impl Node {
             }
             let wake = self.wake(&mut ticks, &stop, told_to_stop).await;
             let now = clock::now();
+            self.seen = None;
             match wake {
                 Wake::Tick => self.tick(now),
                 Wake::Message(message) => self.take_messages(now, message),
@@ -233,7 +237,8 @@ impl Node {
             }
             Request::Look { view } => {
                 self.metrics.reads.inc();
-                view(Ok((self.member.core(), &self.member.status(now))));
+                let status = self.seen.get_or_insert_with(|| self.member.status(now));
+                view(Ok((self.member.core(), status)));
             }
             Request::Read { of_leader, view } => {
                 let token = self.waiting.read(view);
@@ -279,7 +284,9 @@ impl Node {
     /// Does everything that follows from what was taken in.
     fn advance(&mut self, now: Now) -> anyhow::Result<()> {
         let before = self.member.counts();
-        for output in self.member.advance(now)? {
+        let outputs = self.member.advance(now)?;
+        self.seen = None;
+        for output in outputs {
             self.carry_out(now, output)?;
         }
         self.published.changes.publish(self.member.core().window());
@@ -341,7 +348,8 @@ impl Node {
         match outcome {
             Ok(()) => {
                 self.metrics.reads.inc();
-                view(Ok((self.member.core(), &self.member.status(now))));
+                let status = self.seen.get_or_insert_with(|| self.member.status(now));
+                view(Ok((self.member.core(), status)));
             }
             Err(error) => view(Err(error)),
         }
