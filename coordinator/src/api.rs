@@ -10,7 +10,10 @@ use vt_proto::wire::{
     routing_server::RoutingServer,
 };
 
-use crate::node::{Handle, NodeStatus};
+use crate::{
+    node::{Handle, NodeStatus},
+    restore::Restores,
+};
 
 pub mod admin;
 pub mod agent;
@@ -40,9 +43,13 @@ const REPORT_BYTES_MAX: usize = 4 << 20;
 const WATCH_BYTES_MAX: usize = 4 << 10;
 
 /// All services but the transport of raft. `stop` ends the long streams, so that the server can end.
-pub fn routes(node: &Handle, stop: &CancellationToken) -> anyhow::Result<Routes> {
+pub fn routes(
+    node: &Handle,
+    restores: Restores,
+    stop: &CancellationToken,
+) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(admin::Admin::new(node.clone()));
-    let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(node.clone()));
+    let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(node.clone(), restores));
     let records = RecordsServer::new(records::Records::new(node.clone(), stop.clone()));
     let leadership = Leadership::of(node);
     let uplink = agent::Uplink::new(node.clone(), leadership.clone(), stop.clone());

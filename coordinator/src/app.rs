@@ -1,18 +1,19 @@
 //! Builds a coordinator out of its parts, in the order in which they need each other, and stops it the other way round.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
 use tracing::info;
 use vt_coordinator_core::{codec, joining::Introduction, peer::Stored};
-use vt_proto::wire::{self, MemberMessage};
+use vt_proto::{topology::Coordinator, wire::MemberMessage};
 use vt_tls::{
     listen::{Incoming, Limits, Mode},
     live::Live,
@@ -29,6 +30,7 @@ use crate::{
     node::{Handle, Node, NodeConfig, Seat},
     raft::transport::Outbox,
     relay::Relay,
+    restore::{self, Wanted},
     storage::{DiskStorage, Storage},
 };
 
@@ -108,20 +110,21 @@ impl App {
             inbox: self.inbox,
             metrics: self.metrics.clone(),
         };
-        let grpc = serve_grpc(
-            self.incoming,
-            raft.service(),
-            self.handle.clone(),
-            stop_servers.clone(),
-        );
+        let (restores, wanted) = restore::wishes();
+        let routes = api::routes(&self.handle, restores, &stop_servers)?;
+        let routes = routes.add_service(raft.service());
+        let grpc = serve_grpc(self.incoming, routes, stop_servers.clone());
         let grpc = spawn(grpc);
         let dialer = Dialer::new(self.config.tls.clone());
         let beginning = Beginning {
+            alone: restore::alone(&self.config, &me.directory_id),
             me,
             dialer: dialer.clone(),
+            wanted,
             storage: self.storage,
             seat: self.seat,
             metrics: self.metrics.clone(),
+            answer: None,
         };
         let relay = Relay::new(self.handle.clone(), dialer);
         let relay = relay.run(stop_servers.clone());
@@ -144,16 +147,22 @@ impl App {
 /// What a node is made of.
 struct Beginning {
     me: Introduction,
+    /// This member as the only one of a group.
+    alone: Coordinator,
+    /// Backups that it is to begin with.
+    wanted: mpsc::Receiver<Wanted>,
     dialer: Dialer,
     storage: DiskStorage,
     seat: Seat,
     metrics: Arc<Metrics>,
+    /// Who wants to know that a restore is on disk.
+    answer: Option<oneshot::Sender<Result<u64, String>>>,
 }
 
 impl Beginning {
     /// Finds out which group this is, if the data directory does not say it, and takes part in it until `stop`.
     async fn run(
-        self,
+        mut self,
         group: watch::Sender<Option<String>>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -164,15 +173,51 @@ impl Beginning {
                 first: None,
                 contacts: self.me.members.clone(),
             },
-            None => tokio::select! {
-                found = first::find(&self.me, &self.dialer) => found?,
-                () = stop.cancelled() => return Ok(()),
+            None => loop {
+                tokio::select! {
+                    found = first::find(&self.me, &self.dialer) => break found?,
+                    Some(wanted) = self.wanted.recv() => if let Some(found) = self.restored(wanted) {
+                        break found;
+                    },
+                    () = stop.cancelled() => return Ok(()),
+                }
             },
         };
+        self.wanted.close();
         let cluster_id = found.cluster_id.clone();
+        let answer = self.answer.take();
+        let index = found.first.as_ref().map_or(0, |state| state.applied);
         let node = spawn_blocking(move || self.load(found)).await??;
+        if let Some(answer) = answer {
+            // Who asked may have gone.
+            let _ = answer.send(Ok(index));
+        }
         group.send_replace(Some(cluster_id));
         node.run(stop).await
+    }
+
+    /// What this member begins with out of a backup; nothing, with an answer that says why, if it does not.
+    fn restored(&mut self, wanted: Wanted) -> Option<Found> {
+        let state = restore::from_backup(wanted.state, self.alone.clone(), &self.me.cluster);
+        match state {
+            Ok(state) => {
+                info!(
+                    cluster_id = state.cluster_id,
+                    index = state.applied,
+                    "a backup is restored"
+                );
+                self.answer = Some(wanted.answer);
+                Some(Found {
+                    cluster_id: state.cluster_id.clone(),
+                    first: Some(state),
+                    contacts: BTreeMap::new(),
+                })
+            }
+            Err(why) => {
+                let _ = wanted.answer.send(Err(why));
+                None
+            }
+        }
     }
 
     fn load(mut self, found: Found) -> anyhow::Result<Node> {
@@ -274,11 +319,9 @@ async fn open_doors(
 
 async fn serve_grpc(
     incoming: Incoming,
-    raft: wire::raft_transport_server::RaftTransportServer<RaftTransport>,
-    handle: Handle,
+    routes: Routes,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let routes = api::routes(&handle, &stop)?.add_service(raft);
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

@@ -12,4 +12,5 @@ pub mod news;
 pub mod node;
 pub mod raft;
 pub mod relay;
+pub mod restore;
 pub mod storage;

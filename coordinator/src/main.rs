@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use vt_coordinator::{app::App, config::Config, logging, node::Handle};
+use vt_coordinator::{app::App, config::Config, logging, node::Handle, restore};
 
 /// Exit code for a configuration that cannot be used.
 const EXIT_BAD_CONFIG: u8 = 2;
@@ -20,17 +20,39 @@ const EXIT_BAD_CONFIG: u8 = 2;
 #[derive(Parser)]
 #[command(version)]
 struct Flags {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     /// Only say whether the configuration file can be used.
     #[arg(long)]
     check_config: bool,
 }
 
+/// What is done instead of serving.
+#[derive(clap::Subcommand)]
+enum Task {
+    /// After the majority of the coordinators was lost for good: make this survivor, stopped, a group of its own
+    Recover {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Begin a group of its own from a backup, in an empty data directory; `vtctl coordinator restore` does so to one that runs
+    Restore {
+        /// A file of `vtctl coordinator backup`
+        backup: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let config = match Config::load(&flags.config) {
+    let Some(path) = flags.config else {
+        eprintln!("vt-coordinator: name the configuration file with --config FILE");
+        return ExitCode::from(EXIT_BAD_CONFIG);
+    };
+    let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("vt-coordinator: {error}");
@@ -38,10 +60,15 @@ fn main() -> ExitCode {
         }
     };
     if flags.check_config {
-        println!("{} can be used", flags.config.display());
+        println!("{} can be used", path.display());
         return ExitCode::SUCCESS;
     }
-    match run(config) {
+    let outcome = match flags.task {
+        Some(Task::Recover { yes }) => restore::recover(&config, yes),
+        Some(Task::Restore { backup }) => restore::restore(&config, &backup),
+        None => run(config),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vt-coordinator: {error:#}");

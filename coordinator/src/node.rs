@@ -33,6 +33,7 @@ mod handle;
 mod published;
 
 pub use changes::Changes;
+pub(crate) use clock::now;
 pub use handle::{Handle, MemberStatus, NodeStatus, ReadError, Seat, TransferError, WriteError};
 
 use disk::{Disk, Told, Written};

@@ -47,6 +47,7 @@ const LAYERS: &[Layers] = &[
             &["lib"],
             &["app"],
             &["api", "http", "relay"],
+            &["restore"],
             &["node"],
             &["news", "raft", "storage", "first"],
             &["logging"],
@@ -69,7 +70,7 @@ const LAYERS: &[Layers] = &[
         groups: &[
             &["member", "joining"],
             &["lib"],
-            &["intent"],
+            &["intent", "restore"],
             &["invariants"],
             &["desired", "routing"],
             &["failover"],

@@ -17,10 +17,14 @@ use crate::{
 /// How long transactions may end by themselves before a planned switchover ends them.
 pub const DEMOTE_GRACE_MS: u64 = 100;
 
-/// What this tablet should become; nothing for one that is not registered.
+/// What this tablet should become; nothing for one that is not registered, or whose replica set is not known yet.
 pub fn desired(state: &State, members: &Members, alias: &TabletAlias) -> Option<Desired> {
     let tablet = &state.tablets.get(alias)?.value;
     let set = state.replica_sets.get(&tablet.replica_set)?;
+    // Orders that may be older than what the agent does already are not given.
+    if failover::restored::is_unknown(&set.value) {
+        return None;
+    }
     Some(Desired {
         alias: alias.clone(),
         replica_set: tablet.replica_set.clone(),

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod forming;
 pub mod membership;
 pub mod planned;
+pub mod restored;
 pub mod schema_change;
 pub mod table;
 
@@ -145,6 +146,11 @@ impl Verdict {
 
 /// The next commit for one replica set, if it is time for one.
 pub fn decide(situation: &Situation<'_>) -> Verdict {
+    if !restored::is_unknown(situation.record())
+        && let Some(verdict) = restored::ahead(situation)
+    {
+        return verdict;
+    }
     match &situation.record().phase {
         Phase::Forming => forming::forming(situation),
         Phase::Stable => emergency::stable(situation),

@@ -40,6 +40,7 @@ pub mod peer;
 pub mod records;
 pub mod refusal;
 pub mod requests;
+pub mod restore;
 pub mod rounds;
 pub mod routing;
 pub mod state;

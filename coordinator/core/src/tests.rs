@@ -18,6 +18,7 @@ mod decisions;
 mod presence;
 mod publishing;
 mod records;
+mod restore;
 mod skew;
 
 /// `A` to `C` are the servers of tablets 0 to 2.

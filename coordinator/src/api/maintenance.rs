@@ -1,20 +1,23 @@
-//! What is asked of this member about itself: its status, a copy of the topology. Nothing is passed on to another member, nothing is
-//! written.
+//! What is asked of this member about itself: its status, a copy of the topology, and, while it is in no group, to begin one with such
+//! a copy. Nothing is passed on to another member.
 
 use std::{fs, pin::Pin, time::Instant};
 
 use prost::bytes::Bytes;
-use tokio::task::spawn_blocking;
-use tokio_stream::Stream;
+use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 use vt_coordinator_core::{Core, codec};
 use vt_proto::{
-    backup::Backup,
+    backup::{BACKUP_BYTES_MAX, Backup},
     wire::{self, maintenance_server},
 };
 
 use super::{caller, error};
-use crate::node::{Handle, NodeStatus};
+use crate::{
+    node::{Handle, NodeStatus},
+    restore::{Restores, Wanted},
+};
 
 /// Bytes of a backup that travel in one message.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -22,14 +25,16 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// The service of a member that belongs to a group.
 pub struct Maintenance {
     node: Handle,
+    restores: Restores,
     since: Instant,
 }
 
 impl Maintenance {
     /// The service of this node.
-    pub fn new(node: Handle) -> Self {
+    pub fn new(node: Handle, restores: Restores) -> Self {
         Self {
             node,
+            restores,
             since: Instant::now(),
         }
     }
@@ -44,8 +49,13 @@ impl maintenance_server::Maintenance for Maintenance {
         request: Request<wire::CoordinatorStatusRequest>,
     ) -> Result<Response<wire::CoordinatorStatusResponse>, Status> {
         caller::take(request);
-        let look = self.node.read(false, status).await;
-        let mut status = look.map_err(error::of_read)?;
+        let mut status = match self.is_waiting() {
+            true => waiting(),
+            false => {
+                let look = self.node.read(false, status).await;
+                look.map_err(error::of_read)?
+            }
+        };
         status.uptime_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         status.resident_bytes = resident_bytes().unwrap_or(0);
         Ok(Response::new(status))
@@ -87,14 +97,58 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn restore_topology(
         &self,
-        _: Request<Streaming<wire::TopologyChunk>>,
+        request: Request<Streaming<wire::TopologyChunk>>,
     ) -> Result<Response<wire::RestoreTopologyResponse>, Status> {
-        let status = self.node.status();
-        let cluster = status.borrow().cluster_id.clone();
-        Err(Status::failed_precondition(format!(
-            "this coordinator belongs to cluster {cluster} and keeps its topology: a backup is restored into a coordinator \
-             with an empty data directory, after all others of the group were stopped"
-        )))
+        if self.restores.is_closed() {
+            return Err(self.keeps_its_own());
+        }
+        let mut chunks = request.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            bytes.extend_from_slice(&chunk?.data);
+            if bytes.len() > BACKUP_BYTES_MAX {
+                return Err(Status::invalid_argument(format!(
+                    "a backup has at most {BACKUP_BYTES_MAX} bytes"
+                )));
+            }
+        }
+        let backup = Backup::from_bytes(&bytes);
+        let backup = backup.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let state = codec::decode_state(&backup.state);
+        let state = state.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (answer, outcome) = oneshot::channel();
+        let sent = self.restores.send(Wanted { state, answer }).await;
+        sent.map_err(|_| self.keeps_its_own())?;
+        let begun = outcome.await.map_err(|_| self.keeps_its_own())?;
+        let index = begun.map_err(Status::failed_precondition)?;
+        Ok(Response::new(wire::RestoreTopologyResponse {
+            cluster_id: backup.cluster_id,
+            index,
+        }))
+    }
+}
+
+impl Maintenance {
+    /// In no group yet.
+    fn is_waiting(&self) -> bool {
+        self.node.status().borrow().cluster_id.is_empty() && !self.restores.is_closed()
+    }
+
+    fn keeps_its_own(&self) -> Status {
+        Status::failed_precondition(
+            "this coordinator is in a group and keeps its topology: a backup is restored into a coordinator with an empty data \
+             directory, after all others of the group were stopped for good",
+        )
+    }
+}
+
+fn waiting() -> wire::CoordinatorStatusResponse {
+    wire::CoordinatorStatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: "waiting".to_owned(),
+        waits_for: "it is in no group yet: its log says what it waits for; or give it a backup with `vtctl coordinator restore`"
+            .to_owned(),
+        ..wire::CoordinatorStatusResponse::default()
     }
 }
 

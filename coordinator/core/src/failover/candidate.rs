@@ -8,7 +8,7 @@ use vt_proto::{
     report::{GtidPosition, MysqldState, Report},
 };
 
-use super::Situation;
+use super::{Situation, restored};
 use crate::durability;
 
 /// Whether this report says that the IO thread was stopped under the promise of the record's epoch, or a later one.
@@ -86,6 +86,11 @@ pub fn ackers_after_failover(
     maximum: &GtidSet,
 ) -> Option<BTreeSet<TabletAlias>> {
     let record = situation.record();
+    // Of a restored set all tablets count as ackers of the epoch before; no more of them stay than a set has otherwise.
+    let most = match restored::is_restored(record, previous) {
+        true => durability::ackers_wanted(record.durability.acks()),
+        false => usize::MAX,
+    };
     let stopped = |alias: &TabletAlias| {
         situation
             .last_report(alias)
@@ -105,6 +110,7 @@ pub fn ackers_after_failover(
     };
     let mut ackers: BTreeSet<TabletAlias> = others()
         .filter(|alias| record.ackers.contains(*alias) && stopped(alias))
+        .take(most)
         .cloned()
         .collect();
     let spare = others()

@@ -7,7 +7,7 @@
 use vt_proto::{
     gtid::GtidSet,
     ids::TabletAlias,
-    report::{MysqldState, Report},
+    report::{MysqldState, Report, ThreadState},
     topology::{FinishedEpoch, HISTORY_EPOCHS_MAX, Phase, ReplicaSet},
 };
 
@@ -17,7 +17,7 @@ use super::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
     },
     evidence::{Death, death, doubt},
-    membership,
+    membership, restored,
     table::Trigger,
 };
 use crate::durability::{self, answers_needed};
@@ -128,6 +128,9 @@ fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Ve
 
 /// In `Revoking`: nobody is primary; collect who has stopped and what they have.
 pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str) -> Verdict {
+    if restored::is_unknown(situation.record()) {
+        return restored::raise(situation, previous);
+    }
     if !is_old_epoch_over(situation, previous) {
         return Verdict::Blocked(format!(
             "epoch {} is not revoked yet: {}",
@@ -184,14 +187,37 @@ fn reveal_previous(situation: &Situation<'_>, previous: &TabletAlias, why_not: S
 /// Whether no transaction of the epoch before can get an OK any more.
 fn is_old_epoch_over(situation: &Situation<'_>, previous: &TabletAlias) -> bool {
     let record = situation.record();
-    let needed = answers_needed(record.ackers.len(), record.durability.acks());
+    let needed = needed(record, previous);
     let stopped = record
         .ackers
         .iter()
         .filter_map(|acker| situation.last_report(acker))
-        .filter(|report| is_revoked(situation, report))
+        .filter(|report| has_stopped(situation, previous, report))
         .count();
-    stopped >= needed || is_fenced(situation, previous)
+    // Of a restored set nobody knows for certain who the former primary was.
+    stopped >= needed
+        || (!restored::is_restored(record, previous) && is_fenced(situation, previous))
+}
+
+/// Whether the tablet acknowledges nothing of the epoch before any more. In a restored set the one that is fenced is among those who
+/// may have acknowledged: then it must not replicate either.
+fn has_stopped(situation: &Situation<'_>, previous: &TabletAlias, report: &Report) -> bool {
+    let epoch = situation.record().epoch;
+    let is_fenced = report.promised >= epoch && report.fenced.is_some_and(|fenced| fenced >= epoch);
+    let is_deaf = report
+        .replication
+        .as_ref()
+        .is_none_or(|replication| replication.io == ThreadState::Off);
+    let restored = restored::is_restored(situation.record(), previous);
+    is_revoked(situation, report) || (restored && is_fenced && is_deaf)
+}
+
+/// How many ackers must have stopped, so that one of them has every acknowledged write.
+fn needed(record: &ReplicaSet, previous: &TabletAlias) -> usize {
+    match restored::is_restored(record, previous) {
+        true => restored::answers_needed(record),
+        false => answers_needed(record.ackers.len(), record.durability.acks()),
+    }
 }
 
 /// Whether the former primary itself cannot acknowledge: fenced, or dead with the promise that keeps its guard from a start.
@@ -209,12 +235,13 @@ fn is_fenced(situation: &Situation<'_>, previous: &TabletAlias) -> bool {
 /// The set that has every acknowledged write, or who is missing to know it.
 fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidSet, String> {
     let record = situation.record();
-    let needed = answers_needed(record.ackers.len(), record.durability.acks());
+    let needed = needed(record, previous);
+    let is_restored = restored::is_restored(record, previous);
     let stopped: Vec<&Report> = record
         .ackers
         .iter()
         .filter_map(|acker| situation.last_report(acker))
-        .filter(|report| is_revoked(situation, report) && report.gtid.is_some())
+        .filter(|report| has_stopped(situation, previous, report) && report.gtid.is_some())
         .collect();
     let intact = stopped.iter().filter(|report| !report.amnesiac).count();
     let mut sets: Vec<&GtidSet> = stopped
@@ -222,6 +249,20 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         .filter_map(|report| report.gtid.as_ref())
         .map(|gtid| &gtid.received)
         .collect();
+    // One of them was primary: what it wrote itself it did not receive.
+    let unions: Vec<GtidSet> = stopped
+        .iter()
+        .filter_map(|report| report.gtid.as_ref())
+        .filter(|_| is_restored)
+        .map(|gtid| gtid.received.union(&gtid.executed))
+        .collect();
+    sets.extend(&unions);
+    if is_restored && intact < needed {
+        return Err(format!(
+            "{intact} of {needed} tablets have stopped with intact data: {}",
+            missing(situation)
+        ));
+    }
     if intact < needed {
         // The former primary's own data have every write that it ever acknowledged, and perhaps more. Amnesia is about relay
         // logs; what it wrote itself was on disk before it answered.
@@ -277,7 +318,8 @@ fn establish(
     maximum: GtidSet,
 ) -> Verdict {
     let old = situation.record();
-    let Some(ackers) = ackers_after_failover(situation, candidate, previous, &maximum) else {
+    let ackers = ackers_after_failover(situation, candidate, previous, &maximum);
+    let Some(ackers) = ackers else {
         return Verdict::Blocked(format!(
             "{} acknowledgements are asked for and there are too few tablets that may be promoted: add one",
             old.durability.acks()

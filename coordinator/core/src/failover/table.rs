@@ -56,6 +56,8 @@ pub enum Trigger {
     CandidateDrained,
     /// The new primary is open: its first own row is acknowledged.
     PrimaryOpen,
+    /// The coordinators began again from a copy, and a tablet has promised an epoch that may come after the record's.
+    PromiseAhead,
 }
 
 /// One way from a phase to the next.
@@ -194,6 +196,34 @@ pub const TABLE: &[Row] = &[
         Establishing,
         Same,
         "The chosen ackers may be gone for good; one more that is level with the primary lets it open.",
+    ),
+    row(
+        Stable,
+        Trigger::PromiseAhead,
+        Revoking,
+        Next,
+        "A tablet takes no orders below its promise, so the epoch goes above it, and the primary is revoked like a dead one.",
+    ),
+    row(
+        Switching,
+        Trigger::PromiseAhead,
+        Revoking,
+        Next,
+        "Nothing was given up yet: the primary is revoked like a dead one, in an epoch above every promise.",
+    ),
+    row(
+        Establishing,
+        Trigger::PromiseAhead,
+        Revoking,
+        Next,
+        "It may have been open for a moment, so it is revoked like any other, in an epoch above every promise.",
+    ),
+    row(
+        Revoking,
+        Trigger::PromiseAhead,
+        Revoking,
+        Next,
+        "Answers count for the epoch that was asked for, so they are asked for again in one above every promise.",
     ),
 ];
 

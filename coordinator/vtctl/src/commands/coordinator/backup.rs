@@ -154,7 +154,7 @@ pub fn verify(global: &Global, file: &Path) -> anyhow::Result<()> {
 #[derive(Serialize)]
 struct Restored {
     cluster_id: String,
-    member_id: u64,
+    address: String,
     index: u64,
 }
 
@@ -178,15 +178,15 @@ pub async fn restore(global: &Global, file: &Path, to: &str) -> anyhow::Result<(
         .into_inner();
     let restored = Restored {
         cluster_id: answer.cluster_id,
-        member_id: answer.member_id,
+        address: to.to_owned(),
         index: answer.index,
     };
     output::print(global.output, &restored, |it| {
         format!(
-            "coordinator {} begins with the topology of cluster {}, at log index {}\n\
-             now start the others of its [members] with empty data directories; every replica set stops its writes for a moment \
-             and begins a new epoch, as `vtctl events` tells",
-            it.member_id, it.cluster_id, it.index
+            "the coordinator at {} begins with the topology of cluster {}, at log index {}\n\
+             every replica set stops its writes for a moment and begins a new epoch, as `vtctl events` tells\n\
+             now add the other coordinators, each with an empty data directory: `vtctl coordinator add HOST:PORT`",
+            it.address, it.cluster_id, it.index
         )
     })
 }
