@@ -21,6 +21,9 @@ const STREAM_MAX: usize = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Removed members that are still answered, the newest: each is a connection that may never come about again.
+const REMOVED_MAX: usize = 2;
+
 /// Where messages to the other members are left.
 pub struct Outbox {
     queues: BTreeMap<u64, Queue>,
@@ -45,10 +48,18 @@ impl Outbox {
         }
     }
 
-    /// Keeps a connection to each of these members, and to nobody else.
+    /// Keeps a connection to each of these members, and to the last who were removed: they ask whether it is so, and go when they are
+    /// answered.
     pub fn set_members(&mut self, members: &BTreeMap<u64, String>) {
-        self.queues
-            .retain(|id, queue| members.get(id) == Some(&queue.address));
+        self.queues.retain(|id, queue| match members.get(id) {
+            Some(address) => *address == queue.address,
+            None => members.values().all(|address| *address != queue.address),
+        });
+        let removed = |id: &&u64| !members.contains_key(*id);
+        let removed: Vec<u64> = self.queues.keys().filter(removed).copied().collect();
+        for id in removed.iter().rev().skip(REMOVED_MAX) {
+            self.queues.remove(id);
+        }
         let dialer = &self.dialer;
         for (id, address) in members {
             self.queues.entry(*id).or_insert_with(|| {
