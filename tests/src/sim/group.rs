@@ -172,6 +172,13 @@ impl World {
 
     /// Applies everything that is committed, in order.
     pub(super) fn catch_up(&mut self, member: usize) {
+        // Who receives what another leader committed learns by the same message that it leads no more.
+        let deposed = self.log.leader != Some(member) && self.members[member].core.leading();
+        let news = self.members[member].core.state().applied < self.log.entries.len() as u64;
+        if deposed && news {
+            self.members[member].steps_down_ms = None;
+            self.step(member, Event::LeadershipLost);
+        }
         while let Some((index, command)) = self.log.after(self.members[member].core.state().applied)
         {
             self.step(member, Event::Committed { index, command });
