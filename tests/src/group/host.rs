@@ -273,7 +273,11 @@ impl World {
                     Err(WriteError::Refused(refusal)) => {
                         client::told_refusal(&refusal, self.records)
                     }
-                    Err(_) => Told::Again,
+                    Err(error) => {
+                        let id = self.hosts[host].id;
+                        self.note(|| format!("member {id} does not write: {error}"));
+                        Told::Again
+                    }
                 };
                 self.tell(host, token, told);
             }

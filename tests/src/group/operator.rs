@@ -22,6 +22,8 @@ use super::{
 const LOOK_US: u64 = 60 * MS;
 /// Machines that there may be in one story: quorums of all their sets are looked through.
 pub(super) const MACHINES_MAX: usize = 9;
+/// A group takes no more members, those that leave included.
+const COORDINATORS_MAX: usize = 7;
 /// The operator's requests carry it: answers to them are for nobody.
 pub(super) const NOBODY: Token = Token(0);
 
@@ -149,7 +151,12 @@ impl World {
 
     /// A new machine is to join.
     pub(super) fn add_machine(&mut self, at_once: bool) -> Option<usize> {
-        if self.hosts.len() >= MACHINES_MAX {
+        let leaving = self
+            .goals
+            .iter()
+            .filter(|goal| matches!(goal, Goal::Leave { .. }))
+            .count();
+        if self.hosts.len() >= MACHINES_MAX || self.hosts.len() - leaving >= COORDINATORS_MAX {
             return None;
         }
         let id = self.hosts.len() as u64 + 1;

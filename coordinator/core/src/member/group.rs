@@ -181,7 +181,9 @@ impl Member {
             record.is_some_and(|record| record.value.standing == Standing::Voter)
         };
         let progress = self.peer.progress().into_iter();
-        let others = progress.filter(|p| p.id != self.config.id && stays(p.id) && p.active);
+        let voters = &self.membership.voters;
+        let fits = |id: u64| id != self.config.id && stays(id) && voters.contains(&id);
+        let others = progress.filter(|p| fits(p.id) && p.active);
         if let Some(best) = others.max_by_key(|progress| progress.matched) {
             self.peer.transfer_leadership(Some(best.id));
         }

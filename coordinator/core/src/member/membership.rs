@@ -73,6 +73,10 @@ pub(super) fn next(view: &View<'_>) -> Step {
     if view.records.is_empty() {
         return Step::Nothing;
     }
+    // A leader that a change has left out, which another one began, cannot write any more once the change is through.
+    if !group.voters.contains(&view.me) {
+        return Step::HandOver;
+    }
     if !group.voters_before.is_empty() {
         return Step::LeaveJoint;
     }
@@ -223,6 +227,9 @@ mod tests {
                 change(&[AddVoter(4), Remove(3)]),
             ),
             ("1 2 3-", "1 2", "", "1 2 3", "1 2", Step::LeaveJoint),
+            // Another leader began to remove this one.
+            ("1- 2 3", "2 3", "", "1 2 3", "1 2 3", Step::HandOver),
+            ("1- 2 3", "2 3", "", "", "1 2 3", Step::HandOver),
             // The leader goes last.
             ("1- 2 3", "1 2 3", "", "", "1 2 3", Step::HandOver),
             (
