@@ -328,6 +328,8 @@ async fn a_member_far_behind_catches_up_by_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_starts_touch_nothing() {
     let mut group = Group::start(1).await;
+    // Until it leads, its directory may belong to no cluster yet.
+    group.leader().await;
     let config = group.configs[&1].clone();
     // The port is taken.
     let directory = tempfile::tempdir().unwrap();
