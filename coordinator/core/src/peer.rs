@@ -400,7 +400,10 @@ impl Peer {
                     let change = convert::membership_change(&convert::changes_of(&entry));
                     // A change that does not fit, the library refuses on every member alike.
                     match self.node.apply_conf_change(&change) {
-                        Ok(conf) => Content::Membership(Membership::of(&conf)),
+                        Ok(conf) => {
+                            self.step_down_if_left_out();
+                            Content::Membership(Membership::of(&conf))
+                        }
                         Err(raft::Error::ConfChangeError(_)) => Content::Empty,
                         Err(error) => return Err(error.into()),
                     }
@@ -410,6 +413,16 @@ impl Peer {
             committed.push(Committed { index, content });
         }
         Ok(committed)
+    }
+
+    /// A leader that a change has left out of the group keeps no progress of its own, and the library panics when it confirms a
+    /// write: it must not lead for a moment longer. Those who stay elect another one.
+    fn step_down_if_left_out(&mut self) {
+        let me = self.node.raft.id;
+        if self.is_leader() && self.node.raft.prs().get(me).is_none() {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+        }
     }
 
     /// Keeps a snapshot of the state at the applied index on disk, and of the log the entries after `keep_after`, or fewer
