@@ -48,7 +48,8 @@ pub fn check(history: &History) -> Result<(), Failure> {
 pub fn check_within(history: &History, states_max: usize) -> Result<(), Failure> {
     for partition in partitions(history) {
         let names = records_of(&partition);
-        let steps: Vec<Step<'_>> = partition.iter().map(|o| Step::of(o, &names)).collect();
+        let steps = partition.iter().map(|o| Step::of(o, &names));
+        let steps = model::put_together(steps.collect());
         match search::search(&steps, names.len(), states_max) {
             Searched::Found => {}
             Searched::GaveUp => {
@@ -126,12 +127,11 @@ fn prefix<'a>(partition: &[&'a Operation], names: &[&str], answers: usize) -> Ve
         .copied()
         .unwrap_or(u64::MAX);
     let begun = partition.iter().filter(|o| o.called <= end);
-    begun
-        .filter_map(|o| match o.answered() {
-            Some(at) if at <= end => Some(Step::of(o, names)),
-            _ => Step::open(o, names),
-        })
-        .collect()
+    let steps = begun.filter_map(|o| match o.answered() {
+        Some(at) if at <= end => Some(Step::of(o, names)),
+        _ => Step::open(o, names),
+    });
+    model::put_together(steps.collect())
 }
 
 /// Finds the answer at which it became impossible (no earlier prefix is impossible) and tells how far an order gets.

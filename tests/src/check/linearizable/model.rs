@@ -1,6 +1,11 @@
 //! The sequential meaning of the records: what one operation, alone, does and says. Never knows of time.
 
+use std::collections::BTreeMap;
+
 use super::history::{Answer, Call, Change, Operation};
+
+/// What a record holds if nobody ever read it: such values are all the same to the search.
+const NEVER_READ: &str = "something that nobody read";
 
 /// One record. Revisions only grow: `floor` is one that a later revision exceeds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,9 +57,9 @@ impl<'a> Record<'a> {
     }
 
     /// The record after a change at a revision that is known or not.
-    fn changed(&self, change: &'a Change, at: Option<u64>) -> Option<Self> {
+    fn changed(&self, value: Option<&'a str>, at: Option<u64>) -> Option<Self> {
         let floor = self.floor();
-        match (&change.value, at) {
+        match (value, at) {
             (_, Some(revision)) if revision <= floor => None,
             (Some(value), Some(revision)) => Some(Record::At { revision, value }),
             (Some(value), None) => Some(Record::After { floor, value }),
@@ -96,6 +101,13 @@ pub(super) struct Step<'a> {
     places: Vec<usize>,
     /// Its answer counts. Otherwise it is a write that may have happened.
     answered: bool,
+    /// Where a write without an answer took effect, if it did: somebody found a value that is its own.
+    found_at: Option<u64>,
+    /// A write without an answer whose values nobody found.
+    never_read: bool,
+    /// An earlier step that can come wherever this one can, to the same effect: it is placed first, so that of many alike only
+    /// their number matters.
+    stand_in: Option<usize>,
 }
 
 impl<'a> Step<'a> {
@@ -107,6 +119,9 @@ impl<'a> Step<'a> {
             operation,
             places: places.collect(),
             answered: operation.answered().is_some(),
+            found_at: None,
+            never_read: false,
+            stand_in: None,
         }
     }
 
@@ -116,6 +131,42 @@ impl<'a> Step<'a> {
         write.then(|| Self {
             answered: false,
             ..Self::of(operation, names)
+        })
+    }
+
+    /// Whether the state of the records alone tells if this can still come. So it is with a write without an answer that
+    /// expects a revision: once it came, or another came in its place, no record has that revision again.
+    pub(super) fn is_told_by_state(&self) -> bool {
+        !self.answered && self.changes().iter().any(|change| change.expected != 0)
+    }
+
+    pub(super) fn stand_in(&self) -> Option<usize> {
+        self.stand_in
+    }
+
+    fn changes(&self) -> &'a [Change] {
+        match &self.operation.call {
+            Call::Write { changes } => changes,
+            Call::Read { .. } => &[],
+        }
+    }
+
+    /// The values that it writes, with the places of their records.
+    fn values(&self) -> impl Iterator<Item = (usize, &'a str)> {
+        let both = self.places.iter().zip(self.changes());
+        both.filter_map(|(place, change)| Some((*place, change.value.as_deref()?)))
+    }
+
+    /// The values that it found, with the places of their records and their revisions.
+    fn found(&self) -> impl Iterator<Item = ((usize, &'a str), u64)> {
+        let found = match &self.operation.answer {
+            Some((_, Answer::Read { found })) if self.answered => found.as_slice(),
+            _ => &[],
+        };
+        let both = self.places.iter().zip(found);
+        both.filter_map(|(place, found)| {
+            let (revision, value) = found.as_ref()?;
+            Some(((*place, value.as_str()), *revision))
         })
     }
 
@@ -141,7 +192,7 @@ impl<'a> Step<'a> {
             (Call::Write { changes }, Some(Answer::Written { revision })) => {
                 self.write(state, changes, Some(*revision))
             }
-            (Call::Write { changes }, None) => self.write(state, changes, None),
+            (Call::Write { changes }, None) => self.write(state, changes, self.found_at),
             (Call::Write { changes }, Some(Answer::Conflict { record, found })) => {
                 let at = changes.iter().position(|c| c.record == *record)?;
                 if changes[at].expected == *found {
@@ -171,8 +222,37 @@ impl<'a> Step<'a> {
         let mut after = state.clone();
         for (change, place) in changes.iter().zip(&self.places) {
             let before = after.0[*place].seen_at(change.expected)?;
-            after.0[*place] = before.changed(change, at)?;
+            let value = change.value.as_deref();
+            let value = value.map(|value| if self.never_read { NEVER_READ } else { value });
+            after.0[*place] = before.changed(value, at)?;
         }
         Some(after)
     }
+}
+
+/// What all operations together tell of the writes without answers, in order of their calls: where they took effect, if they
+/// did, and which of them are alike. Without it the search would try every set of them.
+pub(super) fn put_together(mut steps: Vec<Step<'_>>) -> Vec<Step<'_>> {
+    let found: BTreeMap<(usize, &str), u64> = steps.iter().flat_map(Step::found).collect();
+    let mut writers: BTreeMap<(usize, &str), u32> = BTreeMap::new();
+    for value in steps.iter().flat_map(Step::values) {
+        *writers.entry(value).or_default() += 1;
+    }
+    let mut last_alike: BTreeMap<Vec<(usize, u64, bool)>, usize> = BTreeMap::new();
+    for (at, step) in steps.iter_mut().enumerate() {
+        if step.answered {
+            continue;
+        }
+        let values: Vec<_> = step.values().collect();
+        let mut own = values.iter().filter(|value| writers[*value] == 1);
+        step.found_at = own.find_map(|value| found.get(value)).copied();
+        step.never_read = !values.iter().any(|value| found.contains_key(value));
+        if step.never_read {
+            let both = step.places.iter().zip(step.changes());
+            let shape =
+                both.map(|(place, change)| (*place, change.expected, change.value.is_some()));
+            step.stand_in = last_alike.insert(shape.collect(), at);
+        }
+    }
+    steps
 }

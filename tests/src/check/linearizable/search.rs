@@ -109,6 +109,12 @@ pub(super) fn search<'a>(steps: &[Step<'a>], records: usize, states_max: usize) 
     let mut tried = HashSet::new();
     let mut state = State::without(records);
     let mut placed = 0u128;
+    let mut is_placed = vec![false; steps.len()];
+    // What the state tells by itself is not remembered beside it.
+    let mark = |step: usize| match steps[step].is_told_by_state() {
+        true => 0,
+        false => mark(step),
+    };
     let mut owed = steps.iter().filter(|s| s.is_answered()).count();
     let mut stack: Vec<(usize, State<'_>)> = Vec::new();
     let mut furthest = (owed + 1, Vec::new(), state.clone());
@@ -116,7 +122,8 @@ pub(super) fn search<'a>(steps: &[Step<'a>], records: usize, states_max: usize) 
     while owed > 0 {
         let (step, is_answer) = events.events.get(place).copied().unwrap_or((0, true));
         if !is_answer {
-            if let Some(after) = steps[step].take(&state)
+            if steps[step].stand_in().is_none_or(|first| is_placed[first])
+                && let Some(after) = steps[step].take(&state)
                 && tried.insert((placed ^ mark(step), after.clone()))
             {
                 if tried.len() > states_max {
@@ -124,6 +131,7 @@ pub(super) fn search<'a>(steps: &[Step<'a>], records: usize, states_max: usize) 
                 }
                 stack.push((place, std::mem::replace(&mut state, after)));
                 placed ^= mark(step);
+                is_placed[step] = true;
                 owed -= usize::from(steps[step].is_answered());
                 events.take_out(place);
                 place = events.first();
@@ -144,6 +152,7 @@ pub(super) fn search<'a>(steps: &[Step<'a>], records: usize, states_max: usize) 
         state = before;
         let step = events.events[call].0;
         placed ^= mark(step);
+        is_placed[step] = false;
         owed += usize::from(steps[step].is_answered());
         events.put_back(call);
         place = events.next[call];

@@ -261,3 +261,27 @@ fn long_histories_with_many_lost_answers_are_decided() {
     }
     assert_eq!(check(&history), Ok(()));
 }
+
+#[test]
+fn writes_without_answers_that_are_alike_are_counted_not_tried_in_every_order() {
+    // Forty attempts to make x, none answered; again and again it is found there, deleted, and found there once more.
+    let mut text = String::new();
+    for client in 0..40 {
+        text += &format!("{client} {client}-? put x 0 v{client}\n");
+    }
+    let mut at = 100;
+    for round in 0..15 {
+        let revision = 10 * (round + 1);
+        text += &format!("50 {at}-{} put x 0 w{round} ! x {revision}\n", at + 1);
+        text += &format!("51 {}-? del x {revision}\n", at + 2);
+        text += &format!("50 {}-{} get x = -\n", at + 3, at + 4);
+        at += 10;
+    }
+    assert_eq!(check(&history(&text)), Ok(()));
+    text += &format!("50 {at}-{} get x = v99@900\n", at + 1);
+    let outcome = check(&history(&text));
+    assert!(
+        matches!(outcome, Err(Failure::NotLinearizable(_))),
+        "{outcome:?}"
+    );
+}
