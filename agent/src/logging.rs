@@ -1,5 +1,7 @@
 //! Structured logs on standard output: text for people, JSON for machines. Secrets have a type that never prints them.
 
+use std::{panic, process};
+
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
@@ -28,4 +30,14 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
+}
+
+/// From now on every panic says what happened and aborts the process, in whatever thread or task it is: nobody goes on beside a
+/// part that is gone.
+pub fn end_at_panics() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        process::abort();
+    }));
 }

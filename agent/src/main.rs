@@ -53,6 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    logging::end_at_panics();
     let cli = Cli::parse();
     let command = cli.command.unwrap_or_else(|| {
         Command::Run(cli.run.unwrap_or_else(|| ConfigArgs {

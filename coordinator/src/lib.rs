@@ -10,6 +10,7 @@ pub mod logging;
 pub mod metrics;
 pub mod news;
 pub mod node;
+pub mod panics;
 pub mod raft;
 pub mod relay;
 pub mod restore;

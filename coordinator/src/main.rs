@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use vt_coordinator::{app::App, config::Config, logging, node::Handle, restore};
+use vt_coordinator::{app::App, config::Config, logging, node::Handle, panics, restore};
 
 /// Exit code for a configuration that cannot be used.
 const EXIT_BAD_CONFIG: u8 = 2;
@@ -47,6 +47,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    panics::end_at_panics();
     let flags = Flags::parse();
     let Some(path) = flags.config else {
         eprintln!("vt-coordinator: name the configuration file with --config FILE");

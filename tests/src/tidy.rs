@@ -51,7 +51,7 @@ const LAYERS: &[Layers] = &[
             &["node"],
             &["news", "raft", "storage", "first"],
             &["logging"],
-            &["config", "metrics", "dial"],
+            &["config", "metrics", "dial", "panics"],
         ],
     },
     Layers {

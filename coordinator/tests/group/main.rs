@@ -4,6 +4,7 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+mod damaged;
 mod membership;
 mod processes;
 

@@ -1,7 +1,10 @@
 //! vtctl, the operator's tool: writes intent to the coordinators, shows what they know, runs a cluster on this machine.
 //! Of the project's crates it knows the vocabulary and how programs trust each other alone; whatever it cannot do, the admin API lacks.
 
-use std::{env, process::ExitCode};
+use std::{
+    env, panic,
+    process::{self, ExitCode},
+};
 
 use clap::Parser as _;
 
@@ -18,6 +21,7 @@ mod topology;
 mod views;
 
 fn main() -> ExitCode {
+    end_at_panics();
     let words: Vec<_> = env::args_os().collect();
     if words
         .get(1)
@@ -43,4 +47,13 @@ fn main() -> ExitCode {
 fn report(error: &anyhow::Error) -> ExitCode {
     output::note(&failure::describe(error));
     ExitCode::from(failure::exit_code(error))
+}
+
+/// A panic in any task ends the program, as one here would: half of a command is never taken for all of it.
+fn end_at_panics() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        process::abort();
+    }));
 }

@@ -13,6 +13,7 @@ use std::{
 use tracing::warn;
 
 use super::{SledError, Tree};
+use crate::panics::SLED_THREAD;
 
 /// How long sled may take for one call; a large snapshot takes a second or two on a slow disk.
 const CALL_MAX: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ impl Contained {
     pub(in crate::storage) fn open(path: &Path) -> Result<Self, SledError> {
         let (jobs, to_do) = mpsc::channel::<Job>();
         let (end, ended) = mpsc::channel();
-        let builder = thread::Builder::new().name("sled".to_owned());
+        let builder = thread::Builder::new().name(SLED_THREAD.to_owned());
         let thread = builder.spawn(move || {
             let mut tree = None;
             while let Ok(job) = to_do.recv() {
@@ -135,4 +136,41 @@ fn panicked(panic: &(dyn Any + Send)) -> SledError {
         .and_then(|text| text.lines().next())
         .unwrap_or_default();
     SledError::Damaged(format!("sled gave up: {first}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        process::{Command, ExitStatus, Stdio},
+    };
+
+    use super::*;
+    use crate::panics::end_at_panics;
+
+    #[test]
+    #[ignore = "started by the other test, in a process of its own"]
+    fn panics_in_sled() {
+        end_at_panics();
+        let directory = tempfile::tempdir().unwrap();
+        let sled = Contained::open(directory.path()).unwrap();
+        let outcome = sled.call(|_| -> Result<(), SledError> { panic!("on purpose") });
+        assert!(
+            matches!(&outcome, Err(SledError::Damaged(what)) if what == "sled gave up: on purpose"),
+            "{outcome:?}"
+        );
+        // It is opened anew.
+        assert!(sled.call(|tree| tree.label()).is_ok());
+    }
+
+    #[test]
+    fn a_panic_of_sled_is_an_error_also_where_panics_end_the_process() {
+        let name = "storage::sled::contained::tests::panics_in_sled";
+        let status = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(status.as_ref().is_ok_and(ExitStatus::success), "{status:?}");
+    }
 }
