@@ -139,6 +139,8 @@ pub struct Member {
     /// The newest format that each of the others understands.
     heard_formats: BTreeMap<u64, u32>,
     disk_full: bool,
+    /// Since it leads with a full disk.
+    full_ticks: u32,
     /// Another member has said that this one was removed.
     removed: bool,
     stopping_ticks: Option<u32>,
@@ -189,6 +191,7 @@ impl Member {
             lonely_ticks: 0,
             heard_formats: BTreeMap::new(),
             disk_full: false,
+            full_ticks: 0,
             removed: false,
             stopping_ticks: None,
             stopped: false,
@@ -258,6 +261,7 @@ impl Member {
             self.peer.snapshot_sent(to, false);
         }
         self.knock_if_lonely();
+        self.give_leadership_away();
         self.membership_due = true;
         if let Some(ticks) = &mut self.stopping_ticks {
             *ticks = ticks.saturating_sub(1);

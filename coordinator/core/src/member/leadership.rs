@@ -5,6 +5,9 @@ use crate::event::{Event, Now};
 
 /// Ticks that a stopping leader waits for another one to take over.
 const HAND_OVER_TICKS: u32 = 20;
+/// Ticks after which a leader with a full disk gives leadership away again: long enough for an election, and for the group to
+/// serve reads in between when all disks are full.
+pub(super) const GIVE_AWAY_TICKS: u32 = 100;
 
 impl Member {
     /// Tells the core and everybody who waits when leadership came or went.
@@ -54,6 +57,29 @@ impl Member {
             self.peer.transfer_leadership(None);
         }
         self.disk_full = full;
+    }
+
+    /// A leader whose disk is full goes on trying one voter after the other: one may not hear it, or be full as well, and who
+    /// is full may be elected.
+    pub(super) fn give_leadership_away(&mut self) {
+        if !self.disk_full || !self.peer.is_leader() {
+            self.full_ticks = 0;
+            return;
+        }
+        self.full_ticks += 1;
+        if !self.full_ticks.is_multiple_of(GIVE_AWAY_TICKS) {
+            return;
+        }
+        let me = self.config.id;
+        let mut others = self.peer.progress();
+        let voters = &self.membership.voters;
+        others.retain(|it| it.id != me && voters.contains(&it.id));
+        // Beginning with the next after this one, so that leadership comes round to everybody.
+        others.sort_by_key(|it| (it.id < me, it.id));
+        let tries = (self.full_ticks / GIVE_AWAY_TICKS) as usize;
+        if let Some(next) = others.get((tries - 1) % others.len().max(1)) {
+            self.peer.transfer_leadership(Some(next.id));
+        }
     }
 
     pub(super) fn stop(&mut self) {

@@ -440,6 +440,26 @@ fn a_full_disk_gives_leadership_away_and_takes_no_writes() {
 }
 
 #[test]
+fn whoever_leads_with_a_full_disk_goes_on_giving_leadership_away_until_one_has_space() {
+    let mut world = World::new(3);
+    let with_space = world.leader();
+    let full: Vec<_> = (1..=3).filter(|id| *id != with_space).collect();
+    for id in &full {
+        world.take(*id, Input::DiskFull(true));
+    }
+    for id in full {
+        let to = Some(id);
+        let leader = world.leader();
+        let token = world.token();
+        world.take(leader, Input::Transfer { token, to });
+        world.rounds(20);
+        assert_eq!(world.leader(), id);
+        world.rounds(10 * leadership::GIVE_AWAY_TICKS as usize);
+        assert_eq!(world.leader(), with_space);
+    }
+}
+
+#[test]
 fn the_log_is_cut_and_everything_is_found_again() {
     let mut world = World::new(3);
     world.limits = Limits {
