@@ -39,12 +39,12 @@ bench: build ## side by side with HAProxy and MySQL Router; figures into target/
 bench-coordinator: build ## vt-coordinator side by side with etcd; figures into target/bench
 	tests/bench/coordinator
 
-# How long `make fire` plays; VT_FIRE_SEED=N plays the plan of that seed again.
+# How long one run of `make fire` plays, and how many there are; VT_FIRE_SEED=N plays the plan of that seed again, then the next.
 SECONDS ?= 180
+TIMES ?= 1
 
-fire: build ## three real coordinators killed, paused, cut off and starved for SECONDS=180 under clients; needs root
-	$(scripts)/need unshare=util-linux ip=iproute2 nft=nftables mkfs.ext4=e2fsprogs python3=python3
-	VT_FIRE_SECONDS=$(SECONDS) "$(VT_BIN_DIR)/fire"
+fire: build ## SECONDS=180 TIMES=1: three real coordinators killed, paused, cut off and starved, with a seed each time; needs root
+	$(scripts)/fire $(SECONDS) $(TIMES)
 
 hosts-test: build ## the playbook on three fresh hosts with systemd, on this machine; needs root
 	$(scripts)/hosts-test
