@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::{
-    ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
     eraftpb::{EntryType, MessageType},
 };
 use vt_proto::wire;
@@ -15,6 +15,7 @@ use vt_proto::wire;
 mod convert;
 mod log;
 mod random;
+mod snapshots;
 mod stored;
 
 pub use convert::{MEMBERSHIP_ENTRY, MessageError, NORMAL_ENTRY};
@@ -37,10 +38,6 @@ pub const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 pub const PROPOSAL_BYTES_MAX: usize = 128 << 10;
 /// Bytes of entries applied at one time, so that ticks are not late after a restart.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 << 20;
-/// Ticks after which a snapshot that was sent and never answered counts as lost and is sent again.
-const SNAPSHOT_ANSWER_TICKS: u32 = 200;
-/// Ticks for which a snapshot is held ready that nobody receives: a member that needs it asks with its next heartbeat.
-const SNAPSHOT_IDLE_TICKS: u32 = 4 * ELECTION_TICKS as u32;
 
 /// Who this member is. With whom it agrees stands in what is stored.
 #[derive(Clone, Debug)]
@@ -560,36 +557,6 @@ impl Peer {
         if self.node.raft.randomized_election_timeout() != self.election_ticks {
             let ticks = self.election_ticks;
             self.node.raft.set_randomized_election_timeout(ticks);
-        }
-    }
-
-    fn give_up_lost_snapshots(&mut self) {
-        if !self.is_leader() {
-            self.snapshot_ticks.clear();
-            self.node.mut_store().hold_snapshot(None);
-            return;
-        }
-        let receiving: Vec<u64> = {
-            let progress = self.node.raft.prs().iter();
-            let receiving = progress.filter(|(_, p)| p.state == ProgressState::Snapshot);
-            receiving.map(|(id, _)| *id).collect()
-        };
-        self.snapshot_ticks.retain(|id, _| receiving.contains(id));
-        if !receiving.is_empty() {
-            self.snapshot_idle_ticks = 0;
-        } else if self.node.store().holds_snapshot() {
-            self.snapshot_idle_ticks += 1;
-            if self.snapshot_idle_ticks > SNAPSHOT_IDLE_TICKS {
-                self.node.mut_store().hold_snapshot(None);
-            }
-        }
-        for id in receiving {
-            let ticks = self.snapshot_ticks.entry(id).or_insert(0);
-            *ticks += 1;
-            if *ticks >= SNAPSHOT_ANSWER_TICKS {
-                *ticks = 0;
-                self.node.report_snapshot(id, SnapshotStatus::Failure);
-            }
         }
     }
 }

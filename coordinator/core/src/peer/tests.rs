@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use super::{snapshots::SNAPSHOT_ANSWER_TICKS, *};
 
 /// One member with its disk. What is not on disk is lost in a crash.
 struct Member {

@@ -170,7 +170,7 @@ pub async fn refuse_taken_ports(cluster: &Cluster) -> anyhow::Result<()> {
             needed.push(mysqld);
         }
     }
-    Ok(refuse_ports(ports::taken(needed))?)
+    Ok(refuse_ports(ports::still_taken(&needed).await)?)
 }
 
 fn refuse_ports(taken: Vec<(u16, std::io::Error)>) -> Result<(), Failure> {
