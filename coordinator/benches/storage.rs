@@ -18,7 +18,7 @@ use vt_proto::wire::{RaftEntry, RaftHardState, RaftSnapshot};
 const ENTRY_BYTES: usize = 300;
 const BATCHES: &[u64] = &[1, 16, 128];
 /// Entries after which the log is cut, as a member does it.
-const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
+const SNAPSHOT_EVERY_ENTRIES: u64 = 50_000;
 const TURNS: u32 = 4;
 const SECONDS: f64 = 4.0;
 

@@ -8,7 +8,7 @@ use crate::{
     command::{Change, Command, RecordKey, RecordValue},
     format,
     refusal::Refusal,
-    requests::Outcome,
+    requests::{Outcome, fingerprint},
     state::{State, Versioned},
 };
 
@@ -131,15 +131,6 @@ pub(crate) fn state_from(bytes: &[u8], newest: u32) -> Result<State, CodecError>
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;
     check_version(WHAT, message.version, newest)?;
     state_from_wire(message).map_err(|source| CodecError::Invalid { what: WHAT, source })
-}
-
-/// A number that tells byte strings apart (FNV-1a, 64 bits): no key, no platform, no library version in it. Not for secrets.
-pub fn fingerprint(bytes: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    bytes.iter().fold(OFFSET, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
-    })
 }
 
 impl State {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use vt_proto::topology::{Coordinator, Standing};
 
-use crate::codec::fingerprint;
+use crate::requests::fingerprint;
 
 /// How many members a group may begin with: an odd number, so that none is there in vain.
 const FIRST_MEMBERS: [usize; 3] = [1, 3, 5];

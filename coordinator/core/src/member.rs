@@ -67,7 +67,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            snapshot_every_entries: 10_000,
+            // Far fewer than one of a hundred writes then waits for one.
+            snapshot_every_entries: 50_000,
             log_bytes: 32 << 20,
             tail_entries: 5_000,
             tail_bytes: 8 << 20,
