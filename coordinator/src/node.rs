@@ -241,6 +241,12 @@ impl Node {
                 let status = self.seen.get_or_insert_with(|| self.member.status(now));
                 view(Ok((self.member.core(), status)));
             }
+            Request::Plan { planner } => {
+                let status = self.seen.get_or_insert_with(|| self.member.status(now));
+                if let Some(proposal) = planner(self.member.core(), status) {
+                    self.request(now, proposal);
+                }
+            }
             Request::Read { of_leader, view } => {
                 let token = self.waiting.read(view);
                 self.member.take(now, Input::Read { token, of_leader });

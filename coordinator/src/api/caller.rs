@@ -20,13 +20,13 @@ tokio::task_local! {
 /// One call.
 pub struct Call {
     peer: Peer,
-    method: String,
+    method: &'static str,
     /// Its request id and what it is about, once the request has been read.
     noted: Mutex<(String, String)>,
 }
 
 impl Call {
-    pub fn new(peer: Peer, method: String) -> Self {
+    pub fn new(peer: Peer, method: &'static str) -> Self {
         Self {
             peer,
             method,
@@ -34,8 +34,8 @@ impl Call {
         }
     }
 
-    pub fn method(&self) -> &str {
-        &self.method
+    pub fn method(&self) -> &'static str {
+        self.method
     }
 
     pub fn address(&self) -> IpAddr {
@@ -88,10 +88,18 @@ pub fn take<T: Subject>(request: Request<T>) -> T {
     message
 }
 
+/// The call that is served here; none in tests of a service alone.
+pub fn current() -> Option<Arc<Call>> {
+    CALL.try_with(Arc::clone).ok()
+}
+
 /// The same command, whose audit events say who asked for it.
 #[must_use]
-pub fn signed(mut command: Command) -> Command {
-    if let Ok(who) = CALL.try_with(|call| call.who()) {
+pub fn signed(mut command: Command, call: Option<&Call>) -> Command {
+    if let Some(call) = call
+        && !command.events.is_empty()
+    {
+        let who = call.who();
         for event in &mut command.events {
             event.evidence.push((REQUESTED_BY.to_owned(), who.clone()));
         }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
+    extract::State,
     http::{Request, Response},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
 };
 use tonic::{Code, Status, service::Routes};
 use tracing::{info, warn};
@@ -23,23 +24,27 @@ const AUDIT: &str = "vt_coordinator::audit";
 
 /// The same services, behind the guard.
 pub fn guarded(routes: Routes) -> Routes {
-    let admitted = from_fn_with_state(Admission::default(), admit);
-    let router = routes.into_axum_router().layer(admitted);
-    Routes::from(router.layer(from_fn(guard)))
+    // One layer for all of it: each costs every call a box or two.
+    let guard = from_fn_with_state(Admission::default(), guard);
+    Routes::from(routes.into_axum_router().layer(guard))
 }
 
-async fn guard(mut request: Request<Body>, next: Next) -> Response<Body> {
-    let method = request.uri().path().trim_start_matches('/').to_owned();
+async fn guard(
+    admission: State<Admission>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let method = request.uri().path().trim_start_matches('/');
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return Status::unauthenticated("who calls is not known").into_http();
     };
-    let Some(right) = right(&method) else {
+    let Some((method, right)) = right(method) else {
         let message = format!("this coordinator does not know the call {method}");
         return Status::unimplemented(message).into_http();
     };
     // Where tonic looks for the address.
     request.extensions_mut().insert(peer.tcp());
-    let refused = refusal(&peer, right, &method);
+    let refused = refusal(&peer, right, method);
     let call = Arc::new(Call::new(peer, method));
     if let Some(refused) = refused {
         warn!(caller = %call.who(), method = call.method(), reason = refused.message(), "a call was refused");
@@ -49,7 +54,8 @@ async fn guard(mut request: Request<Body>, next: Next) -> Response<Body> {
         return next.run(request).await;
     }
     let began = Instant::now();
-    let response = caller::within(call.clone(), next.run(request)).await;
+    let serving = admit(admission, request, next);
+    let response = caller::within(call.clone(), serving).await;
     write_down(&call, code(&response), began);
     response
 }

@@ -77,10 +77,9 @@ pub const TABLE: &[(&str, Right)] = &[
     ("grpc.health.v1.Health/Watch", Right::Anybody),
 ];
 
-/// What a call needs, as in `vitrail.v1.Admin/GetCluster`; None if it stands in no row.
-pub fn right(method: &str) -> Option<Right> {
-    let row = TABLE.iter().find(|(name, _)| *name == method);
-    row.map(|(_, right)| *right)
+/// The row of a call, as of `vitrail.v1.Admin/GetCluster`; None if there is none.
+pub fn right(method: &str) -> Option<(&'static str, Right)> {
+    TABLE.iter().find(|(name, _)| *name == method).copied()
 }
 
 #[cfg(test)]

@@ -7,8 +7,12 @@ use vt_coordinator_core::{
 };
 use vt_proto::epoch::Revision;
 
-use super::{admission::deadline_ms, caller::signed, error};
-use crate::node::{Handle, WriteError};
+use super::{
+    admission::deadline_ms,
+    caller::{Call, current, signed},
+    error,
+};
+use crate::node::{Handle, NodeStatus, WriteError};
 
 /// How often an intent is made anew when somebody else changed its records meanwhile. More means a fight, which is the
 /// operator's to know.
@@ -48,18 +52,16 @@ where
     let mut conflict = None;
     for attempt in 0..attempts {
         let id = attempt_id(&request_id, attempt);
-        let mut made = plan(node, false, id.clone(), make.clone()).await?;
-        if matches!(made, Plan::Refuse(_)) {
+        let mut made = propose(node, id.clone(), make.clone()).await?;
+        if matches!(made.0, Plan::Refuse(_)) {
             // What this member knew may be old, or it may not lead any more.
-            made = plan(node, true, id, make.clone()).await?;
+            made = propose_confirmed(node, id, make.clone()).await?;
         }
         let (outcome, command) = match made {
-            Plan::Refuse(status) => return Err(status),
-            Plan::Done(outcome) => (outcome.map_err(WriteError::Refused), None),
-            Plan::Propose(command) => {
-                let command = signed(command);
-                let outcome = node.propose_until(command.clone(), deadline_ms()).await;
-                (outcome, Some(command))
+            (Plan::Refuse(status), _) => return Err(status),
+            (Plan::Done(outcome), _) => (outcome.map_err(WriteError::Refused), None),
+            (Plan::Propose(command), outcome) => {
+                (outcome.unwrap_or(Err(WriteError::Unknown)), Some(command))
             }
         };
         match outcome {
@@ -77,19 +79,61 @@ where
     ))
 }
 
-async fn plan<F>(node: &Handle, confirmed: bool, id: String, make: F) -> Result<Plan, Status>
+/// What a plan says, and what came of it if it was proposed.
+type Proposed = (Plan, Option<Result<Revision, WriteError>>);
+
+/// Plans with what this member knows, and proposes in the same turn of its loop.
+async fn propose<F>(node: &Handle, id: String, make: F) -> Result<Proposed, Status>
 where
     F: Fn(&Core, &str, Now) -> Result<Command, Status> + Send + 'static,
 {
-    let look = move |core: &Core, now| match remembered(core.state(), &id) {
-        Some(outcome) => Plan::Done(outcome),
-        None => make(core, &id, now).map_or_else(Plan::Refuse, Plan::Propose),
+    let call = current();
+    let plan = move |core: &Core, status: &NodeStatus| {
+        let plan = plan(core, status, &id, make, call.as_deref());
+        let command = match &plan {
+            Ok(Plan::Propose(command)) => Some(command.clone()),
+            _ => None,
+        };
+        (plan, command)
     };
-    let looked = node.read(confirmed, move |core, status| {
-        super::require_leader(status)?;
-        Ok(look(core, status.now))
-    });
-    looked.await.map_err(error::of_read)?
+    let proposed = node.plan(deadline_ms(), plan).await;
+    let (plan, outcome) = proposed.map_err(error::of_read)?;
+    Ok((plan?, outcome))
+}
+
+/// Plans with what the group confirms to be the newest state, then proposes.
+async fn propose_confirmed<F>(node: &Handle, id: String, make: F) -> Result<Proposed, Status>
+where
+    F: Fn(&Core, &str, Now) -> Result<Command, Status> + Send + 'static,
+{
+    let call = current();
+    let look =
+        move |core: &Core, status: &NodeStatus| plan(core, status, &id, make, call.as_deref());
+    let plan = node.read(true, look).await.map_err(error::of_read)??;
+    let outcome = match &plan {
+        Plan::Propose(command) => Some(node.propose_until(command.clone(), deadline_ms()).await),
+        Plan::Done(_) | Plan::Refuse(_) => None,
+    };
+    Ok((plan, outcome))
+}
+
+/// An error where this member does not lead.
+fn plan<F>(
+    core: &Core,
+    status: &NodeStatus,
+    id: &str,
+    make: F,
+    call: Option<&Call>,
+) -> Result<Plan, Status>
+where
+    F: Fn(&Core, &str, Now) -> Result<Command, Status>,
+{
+    super::require_leader(status)?;
+    if let Some(outcome) = remembered(core.state(), id) {
+        return Ok(Plan::Done(outcome));
+    }
+    let made = make(core, id, status.now);
+    Ok(made.map_or_else(Plan::Refuse, |command| Plan::Propose(signed(command, call))))
 }
 
 /// Each attempt is a request of its own: what was refused as a conflict stays refused under its id.

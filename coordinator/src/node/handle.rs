@@ -34,6 +34,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Runs in the node's loop, with its state or the reason why not.
 pub(super) type View = Box<dyn FnOnce(Result<(&Core, &NodeStatus), ReadError>) + Send>;
+/// Runs in the node's loop, with its state; may make a proposal of it.
+pub(super) type Planner = Box<dyn FnOnce(&Core, &NodeStatus) -> Option<Request> + Send>;
 /// Who waits for the outcome of a command.
 pub(super) type Waiter = oneshot::Sender<Result<Revision, WriteError>>;
 /// Who waits to hear to whom leadership goes.
@@ -50,6 +52,10 @@ pub(super) enum Request {
     /// At the state as this member happens to know it.
     Look {
         view: View,
+    },
+    /// At the state as this member happens to know it, and then what is made of it.
+    Plan {
+        planner: Planner,
     },
     /// At the state as it is now for the whole group.
     Read {
@@ -197,6 +203,42 @@ impl Handle {
         timeout(WRITE_TIMEOUT, asked)
             .await
             .unwrap_or(Err(WriteError::Unknown))
+    }
+
+    /// Makes a command, or none, of the state as this member happens to know it, and proposes it at once, unless the deadline has passed.
+    /// Returns what the plan tells and what came of the command.
+    pub async fn plan<T: Send + 'static>(
+        &self,
+        deadline_ms: Option<u64>,
+        plan: impl FnOnce(&Core, &NodeStatus) -> (T, Option<Command>) + Send + 'static,
+    ) -> Result<(T, Option<Result<Revision, WriteError>>), ReadError> {
+        let (teller, told) = oneshot::channel();
+        let (waiter, outcome) = oneshot::channel();
+        let planner = Box::new(move |core: &Core, status: &NodeStatus| {
+            let (tell, command) = plan(core, status);
+            // Who asked may have gone; then nothing is proposed either.
+            teller.send((tell, command.is_some())).ok()?;
+            Some(Request::Propose {
+                command: command?,
+                deadline_ms,
+                waiter,
+            })
+        });
+        let sent = self.requests.send(Request::Plan { planner });
+        let asked = async {
+            sent.await.map_err(|_| ReadError::Stopped)?;
+            told.await.map_err(|_| ReadError::Stopped)
+        };
+        let asked = timeout(READ_TIMEOUT, asked).await;
+        let (tell, proposed) = asked.unwrap_or(Err(ReadError::TimedOut))?;
+        if !proposed {
+            return Ok((tell, None));
+        }
+        let outcome = timeout(WRITE_TIMEOUT, outcome).await;
+        let outcome = outcome.map_or(Err(WriteError::Unknown), |outcome| {
+            outcome.unwrap_or(Err(WriteError::Unknown))
+        });
+        Ok((tell, Some(outcome)))
     }
 
     /// Looks at the state of the leader, health included: as it is now for the whole group, or as this member happens to know it.
