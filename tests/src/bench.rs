@@ -10,5 +10,6 @@ pub mod ours;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod scale;
 pub mod startup;
 pub mod watch;

@@ -12,7 +12,7 @@ use vt_proto::wire::{self, agent_uplink_client::AgentUplinkClient};
 const REPORT_AGAIN: Duration = Duration::from_millis(300);
 const REPORTS_MAX: usize = 100;
 /// Tablets of one replica set.
-const TABLETS_PER_SET: usize = 3;
+pub const TABLETS_PER_SET: usize = 3;
 
 /// The replica set of the tablet with this number.
 pub fn replica_set(number: usize) -> String {
@@ -38,7 +38,8 @@ pub async fn register(channel: Channel, number: usize) -> anyhow::Result<()> {
     bail!("no answer to {REPORTS_MAX} reports")
 }
 
-fn first_report(number: usize) -> wire::AgentMessage {
+/// What the agent of the tablet with this number reports first.
+pub fn first_report(number: usize) -> wire::AgentMessage {
     let port = 3306;
     let endpoint = |port| wire::Endpoint {
         host: format!("db{number}.example.net"),

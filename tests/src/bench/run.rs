@@ -13,7 +13,7 @@ use super::{
     ours::Ours,
     process,
     report::{Figure, Goal, median},
-    startup,
+    scale, startup,
     watch::Watchers,
 };
 
@@ -25,6 +25,8 @@ const MANY_TABLETS: usize = 10_000;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Long enough to see a tenth of a hundredth of a core.
 const IDLE: Duration = Duration::from_secs(10);
+/// What is measured of both systems.
+const SIDE_BY_SIDE: [&str; 5] = ["idle", "write", "read", "watch", "start"];
 /// The second column.
 pub const PEER: &str = "etcd";
 
@@ -40,6 +42,7 @@ pub struct Plan {
     pub window: Duration,
     pub watchers: usize,
     pub fan_outs: usize,
+    pub scale: scale::Size,
     /// Parts to run; empty: all.
     pub parts: Vec<String>,
 }
@@ -52,6 +55,19 @@ impl Plan {
 
 /// Runs what the plan says; the figures in the order of the table.
 pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
+    let mut found = Vec::new();
+    if SIDE_BY_SIDE.iter().any(|part| plan.includes(part)) {
+        found = side_by_side(plan).await?;
+    }
+    // By name only: it fills a machine, and where that has no room it fails.
+    if plan.parts.iter().any(|part| part == "scale") {
+        found.extend(scale::run(plan).await?);
+    }
+    Ok(found)
+}
+
+/// The parts that measure both systems.
+async fn side_by_side(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
     let mut ours = Group::ours(&plan.coordinator, &plan.directory)?;
     let mut etcd = Group::etcd(&plan.etcd, &plan.directory)?;
     let mut figures = Vec::new();

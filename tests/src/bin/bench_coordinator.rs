@@ -6,7 +6,7 @@
 use std::{env, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use vt_tests::bench::{report, run};
+use vt_tests::bench::{report, run, scale};
 
 fn main() -> ExitCode {
     match start() {
@@ -36,6 +36,13 @@ fn start() -> anyhow::Result<()> {
         window: Duration::from_millis(setting("BENCH_WINDOW_MS", 3_000)?),
         watchers: setting("BENCH_WATCHERS", 1_000)?,
         fan_outs: setting("BENCH_FAN_OUTS", 15)?,
+        scale: scale::Size {
+            tablets: setting("BENCH_TABLETS", 10_000)?,
+            routers: setting("BENCH_ROUTERS", 1_000)?,
+            switchovers: setting("BENCH_SWITCHOVERS", 100)?,
+            period: Duration::from_millis(setting("BENCH_REPORT_MS", 900)?),
+            window: Duration::from_millis(setting("BENCH_SCALE_MS", 30_000)?),
+        },
         parts: parts.split_whitespace().map(str::to_owned).collect(),
     };
     // One thread for all clients: they cost the same and leave as much of the machine as they can to the servers.
