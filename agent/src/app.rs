@@ -44,6 +44,7 @@ use crate::{
     state_file::StateFile,
     supervisor::{Handle, Supervisor, host::Host},
     uplink::{
+        kept::KeptOrder,
         report::Uplink,
         routing::{Publish, RoutingWatch, load},
     },
@@ -189,6 +190,7 @@ async fn start_supervisor(
         return Ok(None);
     };
     let state = StateFile::open(&config.data_dir)?;
+    let order = KeptOrder::new(&config.data_dir);
     let host = Host::open(
         config,
         tablet,
@@ -214,7 +216,7 @@ async fn start_supervisor(
     };
     let known = state.state().cluster_id.clone().unwrap_or_default();
     let (arrivals, arrived) = watch::channel(None);
-    let (supervisor, handle) = Supervisor::new(record, host, state, arrived, metrics);
+    let (supervisor, handle) = Supervisor::new(record, host, state, order, arrived, metrics);
     tasks.spawn(supervisor.run(cancel.clone()));
     Ok(Some((handle, arrivals, known)))
 }

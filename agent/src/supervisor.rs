@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use vt_agent_core::{
-    Action, Memory, Observed, Process, Record, Step, Work, accept, converge, report,
+    Action, Memory, Observed, Process, Record, Step, Work, accept, alone, converge, recall, report,
 };
 use vt_proto::{
     desired::{Desired, Goal},
@@ -22,7 +22,7 @@ use crate::{
     metrics::SupervisorMetrics,
     replication::status::Interest,
     state_file::StateFile,
-    uplink::{desired::Arrival, report::Outgoing},
+    uplink::{desired::Arrival, kept::KeptOrder, report::Outgoing},
 };
 
 use self::host::Host;
@@ -63,6 +63,9 @@ pub struct Supervisor {
     state: StateFile,
     memory: Memory,
     desired: Option<Desired>,
+    order: KeptOrder,
+    /// What an earlier life followed last; gone on with until a coordinator says what is desired.
+    recalled: Option<Desired>,
     arrivals: watch::Receiver<Option<Arrival>>,
     reports: watch::Sender<Option<Arc<Outgoing>>>,
     work_ends: (mpsc::Sender<WorkEnd>, mpsc::Receiver<WorkEnd>),
@@ -80,6 +83,7 @@ impl Supervisor {
         tablet: Tablet,
         host: Host,
         state: StateFile,
+        order: KeptOrder,
         arrivals: watch::Receiver<Option<Arrival>>,
         metrics: SupervisorMetrics,
     ) -> (Self, Handle) {
@@ -91,6 +95,8 @@ impl Supervisor {
             state,
             memory: Memory::default(),
             desired: None,
+            order,
+            recalled: None,
             arrivals,
             reports,
             work_ends: mpsc::channel(WORK_ENDS_MAX),
@@ -105,6 +111,7 @@ impl Supervisor {
 
     /// Works until cancelled. mysqld goes on.
     pub async fn run(mut self, cancel: CancellationToken) {
+        self.recall();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -130,18 +137,53 @@ impl Supervisor {
         let observed = self.host.observe(&interest, io_age_ms).await;
         let now_ms = self.now_ms();
         self.memory.look(&observed, now_ms);
-        let step = converge(
-            &observed,
-            self.state.state(),
-            &self.memory,
-            self.desired.as_ref(),
-            now_ms,
-        );
+        let step = self.next_step(&observed, now_ms);
         self.publish(&observed, &step);
         match step.action {
             Some(action) => self.act(action, observed).await,
             None => self.wait().await,
         }
+    }
+
+    fn next_step(&self, observed: &Observed, now_ms: u64) -> Step {
+        let (state, memory) = (self.state.state(), &self.memory);
+        match (&self.desired, &self.recalled) {
+            (None, Some(kept)) => alone(observed, state, memory, kept, now_ms),
+            (desired, _) => converge(observed, state, memory, desired.as_ref(), now_ms),
+        }
+    }
+
+    /// Takes up what an earlier life followed, if it is what that life followed last.
+    fn recall(&mut self) {
+        let Some(kept) = self.order.load() else {
+            return;
+        };
+        let desired = kept.desired;
+        let verdict = recall(self.state.state(), &self.tablet, &kept.cluster_id, &desired);
+        if let Err(reason) = verdict {
+            tracing::warn!(%reason, "the kept order is out of date: until a coordinator answers, mysqld is left as it is");
+            return;
+        }
+        tracing::info!(
+            generation = %desired.generation,
+            epoch = %desired.epoch,
+            goal = goal_name(&desired.goal),
+            "going on from the kept order until a coordinator answers"
+        );
+        let now_ms = self.now_ms();
+        self.memory.follow(&desired, now_ms);
+        self.memory.kept = Some(desired.generation);
+        self.recalled = Some(desired);
+    }
+
+    /// Keeps what is followed; what it leads to is decided at the next start.
+    async fn keep_order(&self) -> Result<(), String> {
+        let cluster = self.state.state().cluster_id.clone();
+        let (Some(cluster), Some(desired)) = (cluster, self.desired.clone()) else {
+            return Err("there is nothing to keep".to_owned());
+        };
+        let kept = self.order.keep(cluster, desired).await;
+        kept.map_err(|error| error.to_string())
     }
 
     fn interest(&self) -> Interest {
@@ -214,6 +256,7 @@ impl Supervisor {
         let now_ms = self.now_ms();
         self.memory.follow(&desired, now_ms);
         self.desired = Some(desired);
+        self.recalled = None;
     }
 
     fn log_refusal(&mut self, text: String) {
@@ -252,6 +295,7 @@ impl Supervisor {
         tracing::info!(action = action.name(), detail = %detail(&action), "begin");
         let outcome = match &action {
             Action::Persist(record) => self.persist(record).await,
+            Action::KeepOrder { .. } => self.keep_order().await,
             Action::StartWork(work) => {
                 self.start_work(work.clone());
                 Ok(())

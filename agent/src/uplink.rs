@@ -3,6 +3,7 @@
 //! It follows the leader and reconnects for ever; with no coordinator there, everything else goes on as it was.
 
 pub mod desired;
+pub mod kept;
 pub mod leader;
 pub mod report;
 pub mod routing;

@@ -17,6 +17,9 @@ use vt_tests::cluster::{
     writer::Writers,
 };
 
+#[path = "cluster/alone.rs"]
+mod alone;
+
 const KEYSPACE: &str = "commerce";
 const WRITERS_PER_ROUTER: usize = 2;
 /// Writes that must be seen before something is killed, and after it was.

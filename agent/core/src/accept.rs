@@ -4,6 +4,7 @@ use vt_proto::{
     desired::Desired,
     epoch::{Epoch, Generation},
     ids::TabletAlias,
+    topology::Tablet,
 };
 
 use crate::{
@@ -71,6 +72,54 @@ pub fn accept(
     Ok(first_contact.then(|| Record::Joined {
         cluster_id: cluster_id.to_owned(),
     }))
+}
+
+/// Why a kept desired state is not gone on with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfDate {
+    #[error("it is of cluster {kept}, this tablet belongs to {}", ours.as_deref().unwrap_or("none"))]
+    Cluster { kept: String, ours: Option<String> },
+    #[error("it is for {kept}, this is {ours}")]
+    Tablet { kept: String, ours: String },
+    #[error("it is of epoch {kept}, epoch {promised} is promised")]
+    Epoch { kept: Epoch, promised: Epoch },
+    #[error("it has generation {kept}, generation {known} was acted on")]
+    Generation { kept: Generation, known: Generation },
+}
+
+/// Whether a desired state that an earlier life kept may be gone on with: only the very one that was acted on last.
+pub fn recall(
+    persisted: &Persisted,
+    tablet: &Tablet,
+    cluster_id: &str,
+    kept: &Desired,
+) -> Result<(), OutOfDate> {
+    if persisted.cluster_id.as_deref() != Some(cluster_id) {
+        return Err(OutOfDate::Cluster {
+            kept: cluster_id.to_owned(),
+            ours: persisted.cluster_id.clone(),
+        });
+    }
+    if (&kept.alias, &kept.replica_set) != (&tablet.alias, &tablet.replica_set) {
+        return Err(OutOfDate::Tablet {
+            kept: format!("{} of {}", kept.alias, kept.replica_set),
+            ours: format!("{} of {}", tablet.alias, tablet.replica_set),
+        });
+    }
+    // A newer promise wins; a newer order than was ever promised means that the promise was lost.
+    if kept.epoch != persisted.promised {
+        return Err(OutOfDate::Epoch {
+            kept: kept.epoch,
+            promised: persisted.promised,
+        });
+    }
+    if kept.generation != persisted.generation {
+        return Err(OutOfDate::Generation {
+            kept: kept.generation,
+            known: persisted.generation,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use vt_proto::{
     desired::SchemaTask,
-    epoch::{Epoch, Incarnation},
+    epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
     topology::Endpoint,
 };
@@ -29,6 +29,10 @@ pub enum Work {
 pub enum Action {
     /// Write this to disk and fsync it before anything that depends on it.
     Persist(Record),
+    /// Keep the whole desired state of this generation, for a start without any coordinator.
+    KeepOrder {
+        generation: Generation,
+    },
     InitialiseDataDirectory,
     StartMysqld,
     /// SIGKILL through the guard. Never a clean shutdown: that answers OK to writes that are nowhere else.
@@ -126,6 +130,7 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Action::Persist(_) => "persist",
+            Action::KeepOrder { .. } => "keep-order",
             Action::InitialiseDataDirectory => "initialise-data-directory",
             Action::StartMysqld => "start-mysqld",
             Action::KillMysqld => "kill-mysqld",

@@ -72,7 +72,11 @@ pub(crate) fn is_closed(observed: &Observed) -> bool {
 }
 
 /// Open in the promised epoch, in the life of mysqld whose first row was acknowledged, with semi-sync in force.
-fn serving(observed: &Observed, persisted: &Persisted, memory: &Memory) -> Option<Epoch> {
+pub(crate) fn serving(
+    observed: &Observed,
+    persisted: &Persisted,
+    memory: &Memory,
+) -> Option<Epoch> {
     let primaryship = persisted.primaryship.as_ref()?;
     let server = observed.server.as_ref()?;
     let life = (primaryship.epoch, observed.incarnation);

@@ -17,6 +17,8 @@ use crate::{
     persisted::{Persisted, Record},
 };
 
+pub mod alone;
+
 mod demote;
 mod fence;
 mod primary;
@@ -131,15 +133,22 @@ pub fn converge(
         return view.attempt(promise);
     }
     let step = pursue(&view, &desired.goal);
-    // Somebody waits for what is under way; the number may wait until there is nothing to do.
-    let is_quiet = step.action.is_none() && view.goal_age_ms() >= QUIET_MS;
-    if is_unheard && is_quiet {
-        return Step {
-            blocked: step.blocked,
-            ..view.attempt(promise)
-        };
+    // Somebody waits for what is under way; writing it down may wait until there is nothing to do.
+    if step.action.is_some() || view.goal_age_ms() < QUIET_MS {
+        return step;
     }
-    step
+    let due = match memory.kept == Some(desired.generation) {
+        _ if is_unheard => promise,
+        // After the number: what is kept with an older one than is written down is out of date.
+        false => Action::KeepOrder {
+            generation: desired.generation,
+        },
+        true => return step,
+    };
+    Step {
+        blocked: step.blocked,
+        ..view.attempt(due)
+    }
 }
 
 /// A desired state that has been followed so long without anything to do is written down.

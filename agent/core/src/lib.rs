@@ -14,10 +14,10 @@ pub mod observed;
 pub mod persisted;
 pub mod report;
 
-pub use accept::{Refusal, accept};
+pub use accept::{OutOfDate, Refusal, accept, recall};
 pub use action::{Action, Failure, Work};
 pub use claims::{Claims, claims};
-pub use converge::{Step, converge};
+pub use converge::{Step, alone::alone, converge};
 pub use memory::Memory;
 pub use observed::{Channel, Observed, Process, SchemaChangeState, Server};
 pub use persisted::{Acking, Persisted, Primaryship, Record};

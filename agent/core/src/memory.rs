@@ -33,6 +33,8 @@ pub struct Memory {
     pub io_stopped: Option<(Epoch, Incarnation)>,
     /// When the desired state of this generation was first seen.
     pub goal_since: Option<(Generation, u64)>,
+    /// The desired state of this generation is kept on disk.
+    pub kept: Option<Generation>,
     /// The latest failure, until the same action succeeds or another is taken.
     pub failure: Option<Failure>,
     /// Work under way.
@@ -134,6 +136,7 @@ impl Memory {
                 self.mysqld_started = Some((now_ms, quick));
             }
             Action::StartWork(work) => self.work = Some(work.clone()),
+            Action::KeepOrder { generation } => self.kept = Some(*generation),
             _ => {}
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn is_interruptible(action: &Action) -> bool {
             | Action::Clone { .. }
             | Action::KillMysqld
             | Action::Persist(_)
+            | Action::KeepOrder { .. }
     )
 }
 
@@ -49,7 +50,9 @@ fn said<E: std::fmt::Display>(error: E) -> String {
 /// Carries out one action.
 pub(super) async fn carry_out(host: &mut Host, action: &Action) -> Outcome {
     match action {
-        Action::Persist(_) | Action::StartWork(_) => Err("the loop's own business".to_owned()),
+        Action::Persist(_) | Action::KeepOrder { .. } | Action::StartWork(_) => {
+            Err("the loop's own business".to_owned())
+        }
         Action::InitialiseDataDirectory => host.init().prepare().await.map(drop).map_err(said),
         Action::StartMysqld => start(host).await,
         Action::KillMysqld => kill(host).await,

@@ -1,6 +1,6 @@
 //! Desired states as they arrive. Whether one is followed is said by the core.
 
-use vt_proto::{desired::Desired, wire};
+use vt_proto::{convert::ConvertError, desired::Desired, wire};
 
 /// A desired state and who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub struct Arrival {
 }
 
 /// Reads a message of the coordinator; one without a desired state is only a sign of life.
-pub fn read(message: wire::CoordinatorMessage) -> Result<Option<Arrival>, String> {
+pub fn read(message: wire::CoordinatorMessage) -> Result<Option<Arrival>, ConvertError> {
     let Some(desired) = message.desired else {
         return Ok(None);
     };
-    let desired = Desired::try_from(desired).map_err(|error| error.to_string())?;
+    let desired = Desired::try_from(desired)?;
     Ok(Some(Arrival {
         cluster_id: message.cluster_id,
         desired,

@@ -86,6 +86,39 @@ impl LocalCluster {
             .await
     }
 
+    /// Starts one agent alone, as its service manager would; what else does not run stays down.
+    pub fn start_agent(&self, name: &str) -> anyhow::Result<()> {
+        let log = self.dir().join(format!("log/{name}.log"));
+        let output = File::options().append(true).open(&log)?;
+        let child = Command::new(self.vtctl.with_file_name("vt-agent"))
+            .arg("--config")
+            .arg(self.dir().join(format!("config/{name}.toml")))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        let pid = child.id().context("it ended at once")?;
+        // The runtime waits for children that nobody holds, so that a killed one does not stay a zombie.
+        drop(child);
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+        // After the state, the 3rd field, the start time is the 22nd.
+        let start_ticks = fields.and_then(|fields| fields.split(' ').nth(19));
+        let start_ticks: u64 = start_ticks.context("a start time")?.parse()?;
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        // By this `vtctl local` finds it again.
+        let mark = serde_json::json!({
+            "pid": pid, "start_ticks": start_ticks, "boot_id": boot_id.trim()
+        });
+        fs::write(
+            self.dir().join(format!("run/{name}.json")),
+            mark.to_string(),
+        )?;
+        Ok(())
+    }
+
     /// Where `vtctl.toml` lies.
     pub fn dir(&self) -> &Path {
         self.directory.path()

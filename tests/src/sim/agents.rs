@@ -1,6 +1,6 @@
 //! The agents' shells in a simulated world: turns, actions and their effects, and the stream to the coordinator.
 
-use vt_agent_core::{Action, Memory, Record, Work, accept};
+use vt_agent_core::{Action, Memory, Record, Work, accept, recall};
 use vt_proto::{
     desired::Desired,
     epoch::{Epoch, Incarnation},
@@ -28,13 +28,23 @@ impl World {
             return;
         }
         let next_coordinator = self.random.between(0, MEMBERS as u64 - 1) as usize;
+        let now_ms = self.now_ms;
         let host_state = &mut self.hosts[host];
         host_state.agent_lives += 1;
         let life = host_state.agent_lives;
+        let (persisted, tablet) = (&host_state.persisted, &host_state.tablet);
+        let is_current = |kept: &Desired| recall(persisted, tablet, "simulated", kept).is_ok();
+        let recalled = host_state.kept_order.clone().filter(is_current);
+        let mut memory = Memory::default();
+        if let Some(kept) = &recalled {
+            memory.follow(kept, now_ms);
+            memory.kept = Some(kept.generation);
+        }
         host_state.agent = Some(Agent {
             life,
-            memory: Memory::default(),
+            memory,
             desired: None,
+            recalled,
             uplink: None,
             next_coordinator,
             busy: false,
@@ -321,8 +331,10 @@ impl World {
         }
         if !self.agent_lives(host, life) {
             // The agent ended while it was under way: a file is written or not, a statement ran or did not.
-            let ran = !matches!(action, Action::Persist(_) | Action::StartWork(_))
-                && self.random.chance(50);
+            let ran = !matches!(
+                action,
+                Action::Persist(_) | Action::KeepOrder { .. } | Action::StartWork(_)
+            ) && self.random.chance(50);
             if ran && self.hosts[host].incarnation == incarnation {
                 drop(self.effect(host, &action));
             }
@@ -352,6 +364,12 @@ impl World {
         match action {
             Action::Persist(record) => {
                 self.persist(host, record);
+                Ok(())
+            }
+            Action::KeepOrder { .. } => {
+                let host_state = &mut self.hosts[host];
+                let followed = host_state.agent.as_ref().and_then(|it| it.desired.clone());
+                host_state.kept_order = followed;
                 Ok(())
             }
             // What becomes of it is told when it ends.

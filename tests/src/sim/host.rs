@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use vt_agent_core::{
-    Action, Memory, Observed, Persisted, Process, SchemaChangeState, Server, converge, report,
+    Action, Memory, Observed, Persisted, Process, SchemaChangeState, Server, alone, converge,
+    report,
 };
 use vt_proto::{
     desired::{Desired, Goal},
@@ -50,6 +51,8 @@ pub struct Agent {
     pub life: u64,
     pub memory: Memory,
     pub desired: Option<Desired>,
+    /// What an earlier life kept; gone on with until a coordinator says what is desired.
+    pub recalled: Option<Desired>,
     /// The coordinator it speaks to, and the number of that connection.
     pub uplink: Option<(usize, u64)>,
     pub next_coordinator: usize,
@@ -65,6 +68,8 @@ pub struct Host {
     pub tablet: Tablet,
     pub boot: u64,
     pub persisted: Persisted,
+    /// The desired state that the agent kept.
+    pub kept_order: Option<Desired>,
     pub fence_marker: Option<Epoch>,
     pub role_marker: bool,
     pub incarnation: Incarnation,
@@ -90,6 +95,7 @@ impl Host {
             tablet,
             boot: 1,
             persisted: Persisted::default(),
+            kept_order: None,
             fence_marker: None,
             role_marker: false,
             incarnation: Incarnation::ZERO,
@@ -213,13 +219,16 @@ impl Host {
             pretend_drained(&mut observed, desired.as_mut());
         }
         agent.memory.look(&observed, now_ms);
-        let step = converge(
-            &observed,
-            &self.persisted,
-            &agent.memory,
-            desired.as_ref(),
-            now_ms,
-        );
+        let step = match (&desired, &agent.recalled) {
+            (None, Some(kept)) => alone(&observed, &self.persisted, &agent.memory, kept, now_ms),
+            (desired, _) => converge(
+                &observed,
+                &self.persisted,
+                &agent.memory,
+                desired.as_ref(),
+                now_ms,
+            ),
+        };
         let mut report = report(
             &self.tablet,
             &observed,

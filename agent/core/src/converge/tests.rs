@@ -18,6 +18,7 @@ use crate::{
     persisted::{Acking, Primaryship},
 };
 
+mod alone;
 mod model;
 mod primary;
 mod table;
@@ -137,6 +138,7 @@ impl Host {
             now_ms: 100_000,
         };
         host.memory.follow(&host.desired, 50_000);
+        host.memory.kept = Some(host.desired.generation);
         host
     }
 
@@ -182,6 +184,7 @@ impl Host {
         self.persisted.promised = Epoch(epoch);
         self.persisted.generation = self.desired.generation;
         self.memory.follow(&self.desired, self.now_ms);
+        self.memory.kept = Some(self.desired.generation);
     }
 
     fn failed(&mut self, action: Action, count: u32) {

@@ -7,10 +7,11 @@ const STEPS_MAX: usize = 40;
 
 impl Host {
     /// Carries out one action as a healthy mysqld would.
-    fn carry_out(&mut self, action: &Action) {
+    pub(super) fn carry_out(&mut self, action: &Action) {
         let own = self.persisted.promised;
         match action {
             Action::Persist(record) => self.persisted.apply(record),
+            Action::KeepOrder { .. } => {}
             Action::StartMysqld => self.start(),
             Action::KillMysqld => self.down(),
             Action::WriteFenceMarker { epoch } => self.observed.fence_marker = Some(*epoch),
