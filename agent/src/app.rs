@@ -25,6 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use vt_proto::{
+    cluster::{Kinship, kinship},
     routing::RoutingSnapshot,
     topology::{Endpoint, Tablet},
 };
@@ -70,7 +71,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     // The files are looked at as long as this lives.
     let (incoming, _live) = open_door(&config, listener, &mut registry).await?;
-    let (cluster_id, known_cluster) = watch::channel(String::new());
+    let cluster_id = watch::Sender::new(String::new());
     let (connected, coordinator) = watch::channel(false);
 
     let supervised = start_supervisor(&config, &config_path, &mut registry, &cancel, &mut tasks)
@@ -85,7 +86,8 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     let mut members = config.coordinators.clone();
     members.shuffle(&mut rand::rng());
     if let Some((handle, arrivals, known)) = &supervised {
-        if !known.is_empty() {
+        // The router may have heard of a newer group than its tablet.
+        if !known.is_empty() && kinship(&cluster_id.borrow(), known) != Kinship::Newer {
             cluster_id.send_replace(known.clone());
         }
         let uplink = Uplink {
@@ -93,7 +95,7 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
             tls: config.tls.clone(),
             reports: handle.reports.clone(),
             arrivals: arrivals.clone(),
-            cluster_id: known_cluster,
+            cluster_id: cluster_id.clone(),
             connected: connected.clone(),
         };
         tasks.spawn(uplink.run(cancel.clone()));

@@ -4,6 +4,7 @@
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
+use vt_proto::cluster::{Kinship, kinship};
 use vt_proto::wire::{
     FILE_DESCRIPTOR_SET, admin_server::AdminServer, agent_uplink_server::AgentUplinkServer,
     maintenance_server::MaintenanceServer, records_server::RecordsServer,
@@ -84,7 +85,8 @@ fn require_leader(status: &NodeStatus) -> Result<(), Status> {
     Err(error::not_leader(leader.filter(|_| !itself)))
 }
 
-/// A caller that belongs to another cluster must not act on this one's words. Empty: it does not know yet.
+/// A caller that belongs to another cluster must not act on this one's words. Empty: it does not know yet. One that knows the group
+/// before is told of this one, and one that knows a newer group does not go back.
 fn require_cluster(status: &NodeStatus, given: &str) -> Result<(), Status> {
     if given.is_empty() || given == status.cluster_id {
         return Ok(());
@@ -93,6 +95,16 @@ fn require_cluster(status: &NodeStatus, given: &str) -> Result<(), Status> {
         return Err(error::retry(
             "this coordinator is in no group yet".to_owned(),
         ));
+    }
+    match kinship(given, &status.cluster_id) {
+        Kinship::Same | Kinship::Older => return Ok(()),
+        Kinship::Newer => {
+            return Err(Status::permission_denied(format!(
+                "this coordinator is of {}, and the group {given} has taken its place: stop this coordinator for good",
+                status.cluster_id
+            )));
+        }
+        Kinship::Foreign => {}
     }
     Err(Status::permission_denied(format!(
         "this coordinator serves cluster {} and the caller belongs to {given}: correct its list of coordinators, \

@@ -107,7 +107,7 @@ impl App {
             me: me.clone(),
             group: group.subscribe(),
             handle: self.handle.clone(),
-            inbox: self.inbox,
+            inbox: self.inbox.clone(),
             metrics: self.metrics.clone(),
         };
         let (restores, wanted) = restore::wishes();
@@ -123,6 +123,7 @@ impl App {
             wanted,
             storage: self.storage,
             seat: self.seat,
+            inbox: self.inbox,
             metrics: self.metrics.clone(),
             answer: None,
         };
@@ -154,6 +155,8 @@ struct Beginning {
     dialer: Dialer,
     storage: DiskStorage,
     seat: Seat,
+    /// Where the messages of other members come in.
+    inbox: mpsc::Sender<MemberMessage>,
     metrics: Arc<Metrics>,
     /// Who wants to know that a restore is on disk.
     answer: Option<oneshot::Sender<Result<u64, String>>>,
@@ -238,7 +241,7 @@ impl Beginning {
             contacts: found.contacts,
             seed: rand::random(),
         };
-        let outbox = Outbox::new(self.metrics.clone(), self.dialer);
+        let outbox = Outbox::new(self.metrics.clone(), self.dialer, self.inbox);
         let storage = Box::new(self.storage);
         Node::load(config, storage, self.seat, outbox, self.metrics)
     }

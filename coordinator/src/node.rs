@@ -165,7 +165,7 @@ impl Node {
         }
         match why {
             StopReason::Told => Ok(()),
-            StopReason::Removed { .. } => Err(why.into()),
+            StopReason::Removed { .. } | StopReason::Superseded { .. } => Err(why.into()),
         }
     }
 

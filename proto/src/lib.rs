@@ -9,6 +9,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 pub mod backup;
+pub mod cluster;
 pub mod convert;
 pub mod desired;
 pub mod epoch;

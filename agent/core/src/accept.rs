@@ -1,6 +1,7 @@
 //! Whether a desired state that arrived may be followed. Never acts on it.
 
 use vt_proto::{
+    cluster::{Kinship, kinship},
     desired::Desired,
     epoch::{Epoch, Generation},
     ids::TabletAlias,
@@ -19,6 +20,10 @@ pub enum Refusal {
         "the coordinator speaks for cluster {theirs}, this tablet belongs to {ours}: check `coordinators`, or empty the agent's data directory to move it"
     )]
     ForeignCluster { ours: String, theirs: String },
+    #[error(
+        "the coordinator speaks for {theirs}, and the group {ours} has taken its place: stop that coordinator for good"
+    )]
+    OlderGroup { ours: String, theirs: String },
     #[error("the desired state is for {theirs}, this is {ours}: two agents use one alias")]
     OtherTablet {
         ours: TabletAlias,
@@ -33,7 +38,8 @@ pub enum Refusal {
     OlderEpoch { ours: Epoch, theirs: Epoch },
 }
 
-/// Accepts or refuses a desired state. On first contact there is something to persist before it is followed.
+/// Accepts or refuses a desired state. On first contact, and where a newer group has
+/// taken the place of the one that was known, there is something to persist before it is followed.
 pub fn accept(
     persisted: &Persisted,
     memory: &Memory,
@@ -41,13 +47,13 @@ pub fn accept(
     cluster_id: &str,
     desired: &Desired,
 ) -> Result<Option<Record>, Refusal> {
-    if let Some(ours) = &persisted.cluster_id
-        && ours != cluster_id
-    {
-        return Err(Refusal::ForeignCluster {
-            ours: ours.clone(),
-            theirs: cluster_id.to_owned(),
-        });
+    let known = persisted.cluster_id.as_deref();
+    let relation = known.map_or(Kinship::Newer, |ours| kinship(cluster_id, ours));
+    let (ours, theirs) = (known.unwrap_or_default().to_owned(), cluster_id.to_owned());
+    match relation {
+        Kinship::Same | Kinship::Newer => {}
+        Kinship::Older => return Err(Refusal::OlderGroup { ours, theirs }),
+        Kinship::Foreign => return Err(Refusal::ForeignCluster { ours, theirs }),
     }
     if desired.alias != *alias {
         return Err(Refusal::OtherTablet {
@@ -68,10 +74,7 @@ pub fn accept(
             theirs: desired.epoch,
         });
     }
-    let first_contact = persisted.cluster_id.is_none();
-    Ok(first_contact.then(|| Record::Joined {
-        cluster_id: cluster_id.to_owned(),
-    }))
+    Ok((relation == Kinship::Newer).then_some(Record::Joined { cluster_id: theirs }))
 }
 
 /// Why a kept desired state is not gone on with.
@@ -132,18 +135,28 @@ mod tests {
     fn older_foreign_and_misdirected_states_are_refused() {
         let alias: TabletAlias = "zone1-100".parse().unwrap();
         let persisted = Persisted {
-            cluster_id: Some("a".into()),
+            cluster_id: Some("a.3".into()),
             promised: Epoch(5),
             generation: Generation(9),
             ..Persisted::default()
         };
         for (name, cluster_id, to, generation, epoch, accepted) in [
-            ("same", "a", "zone1-100", 9, 5, true),
-            ("newer", "a", "zone1-100", 10, 6, true),
+            ("same", "a.3", "zone1-100", 9, 5, true),
+            ("newer", "a.3", "zone1-100", 10, 6, true),
+            ("newer group", "a.4", "zone1-100", 10, 6, true),
+            ("older group", "a", "zone1-100", 10, 6, false),
             ("foreign", "b", "zone1-100", 10, 6, false),
-            ("other tablet", "a", "zone1-101", 10, 6, false),
-            ("older generation", "a", "zone1-100", 8, 6, false),
-            ("older epoch", "a", "zone1-100", 10, 4, false),
+            ("other tablet", "a.3", "zone1-101", 10, 6, false),
+            ("older generation", "a.3", "zone1-100", 8, 6, false),
+            (
+                "older epoch of a newer group",
+                "a.4",
+                "zone1-100",
+                10,
+                4,
+                false,
+            ),
+            ("older epoch", "a.3", "zone1-100", 10, 4, false),
         ] {
             let desired = Desired {
                 alias: to.parse().unwrap(),

@@ -1,6 +1,9 @@
 //! What must survive the agent: written and fsynced by the shell before the action that depends on it is taken.
 
-use vt_proto::epoch::{Epoch, Generation, Incarnation};
+use vt_proto::{
+    cluster::{Kinship, kinship},
+    epoch::{Epoch, Generation, Incarnation},
+};
 
 /// That this tablet is, or was, the primary of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct Acking {
 /// The agent's memory across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Persisted {
-    /// The cluster it belongs to; set at the first contact.
+    /// The cluster it belongs to, set at the first contact, and which of its groups it follows: never an older one.
     pub cluster_id: Option<String>,
     /// The highest epoch it has promised: it takes no part in an older one.
     pub promised: Epoch,
@@ -83,9 +86,12 @@ impl Persisted {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Joined { cluster_id } => {
+                let stays = |ours: &String| {
+                    matches!(kinship(cluster_id, ours), Kinship::Same | Kinship::Newer)
+                };
                 assert!(
-                    self.cluster_id.as_ref().is_none_or(|id| id == cluster_id),
-                    "a tablet never changes its cluster"
+                    self.cluster_id.as_ref().is_none_or(stays),
+                    "a tablet never changes its cluster, and never goes back to an older group of it"
                 );
                 self.cluster_id = Some(cluster_id.clone());
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use vt_proto::cluster::{Kinship, kinship};
 use vt_proto::epoch::Epoch;
 use vt_proto::ids::ReplicaSetName;
 use vt_proto::routing::{RoutingSnapshot, ServingState};
@@ -56,11 +57,12 @@ impl Topology {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let current = self.shared.current.load();
-        if snapshot.cluster_id == current.cluster_id && snapshot.version < current.version {
-            return false;
-        }
-        if snapshot.cluster_id != current.cluster_id {
-            highest.clear();
+        match kinship(&snapshot.cluster_id, &current.cluster_id) {
+            Kinship::Older => return false,
+            // A newer group of the cluster goes on above all numbers of the one before.
+            Kinship::Same | Kinship::Newer if snapshot.version < current.version => return false,
+            Kinship::Same | Kinship::Newer => {}
+            Kinship::Foreign => highest.clear(),
         }
         let mut held = Vec::new();
         for (index, set) in snapshot.replica_sets.iter().enumerate() {

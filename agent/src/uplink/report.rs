@@ -19,6 +19,7 @@ use vt_tls::files::TlsFiles;
 use super::{
     desired::{Arrival, read},
     leader::{Search, dial},
+    learn,
 };
 
 /// Reports go out at least so often; the coordinator calls an agent silent after some of them are missing.
@@ -49,7 +50,7 @@ pub struct Uplink {
     pub reports: watch::Receiver<Option<Arc<Outgoing>>>,
     pub arrivals: watch::Sender<Option<Arrival>>,
     /// The cluster that the tablet belongs to; empty before the first contact.
-    pub cluster_id: watch::Receiver<String>,
+    pub cluster_id: watch::Sender<String>,
     /// Whether a leader listens.
     pub connected: watch::Sender<bool>,
 }
@@ -107,7 +108,10 @@ impl Uplink {
                             self.connected.send_replace(true);
                         }
                         match read(message) {
-                            Ok(Some(arrival)) => { self.arrivals.send_replace(Some(arrival)); }
+                            Ok(Some(arrival)) => {
+                                learn(&self.cluster_id, &arrival.cluster_id);
+                                self.arrivals.send_replace(Some(arrival));
+                            }
                             Ok(None) => {}
                             Err(error) => tracing::error!(%error, "a desired state is not understood; upgrade this agent"),
                         }

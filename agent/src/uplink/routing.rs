@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vt_proto::{
+    cluster::Kinship,
     convert::{UpdateError, read_update},
     routing::RoutingSnapshot,
     topology::Endpoint,
@@ -24,7 +25,10 @@ use vt_proto::{
 };
 use vt_tls::files::TlsFiles;
 
-use super::leader::{Search, dial};
+use super::{
+    leader::{Search, dial},
+    learn,
+};
 use crate::guard::write_durably;
 
 /// The snapshot's name in the agent's data directory.
@@ -150,16 +154,17 @@ impl<P: Publish> RoutingWatch<P> {
                 return Err(Status::data_loss(error.to_string()));
             }
         };
-        self.cluster_id.send_if_modified(|known| {
-            let first = known.is_empty();
-            if first {
-                known.clone_from(&snapshot.cluster_id);
+        match learn(&self.cluster_id, &snapshot.cluster_id) {
+            Kinship::Same | Kinship::Newer => {}
+            Kinship::Older => {
+                tracing::error!(theirs = %snapshot.cluster_id, ours = %*self.cluster_id.borrow(),
+                    "the routing state of an older group is refused: stop its coordinators for good");
+                return Err(Status::permission_denied("it serves an older group"));
             }
-            first
-        });
-        if *self.cluster_id.borrow() != snapshot.cluster_id {
-            tracing::error!(theirs = %snapshot.cluster_id, "the routing state of another cluster is refused: check `coordinators`");
-            return Err(Status::permission_denied("it serves another cluster"));
+            Kinship::Foreign => {
+                tracing::error!(theirs = %snapshot.cluster_id, "the routing state of another cluster is refused: check `coordinators`");
+                return Err(Status::permission_denied("it serves another cluster"));
+            }
         }
         self.known = Some(snapshot.clone());
         self.publish.publish(snapshot.clone());

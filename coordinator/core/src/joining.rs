@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use vt_proto::topology::{Coordinator, Standing};
+use vt_proto::{
+    cluster::{Kinship, kinship},
+    topology::{Coordinator, Standing},
+};
 
 use crate::requests::fingerprint;
 
@@ -71,16 +74,29 @@ pub fn decide(
         }
     }
     let groups: Vec<&Group> = heard.iter().filter_map(|a| a.group.as_ref()).collect();
-    match groups.first() {
-        Some(first) => match groups.iter().find(|g| g.cluster_id != first.cluster_id) {
-            Some(other) => Decision::Refuse(format!(
-                "the members of this configuration are in two groups, {} and {}: correct [members]",
-                first.cluster_id, other.cluster_id
-            )),
-            None => by_groups(me, &groups),
-        },
-        None => begin(me, formats, answers),
+    let Some(first) = groups.first() else {
+        return begin(me, formats, answers);
+    };
+    let related = |other: &Group| kinship(&other.cluster_id, &first.cluster_id);
+    if let Some(other) = groups
+        .iter()
+        .find(|other| related(other) == Kinship::Foreign)
+    {
+        return Decision::Refuse(format!(
+            "the members of this configuration are in two groups, {} and {}: correct [members]",
+            first.cluster_id, other.cluster_id
+        ));
     }
+    by_groups(me, &newest(&groups))
+}
+
+/// Those that speak of the newest group of the cluster: what was restored or recovered has taken the place of the one before.
+fn newest<'a>(groups: &[&'a Group]) -> Vec<&'a Group> {
+    let is_newest = |group: &&&Group| {
+        let mut others = groups.iter();
+        others.all(|other| kinship(&other.cluster_id, &group.cluster_id) != Kinship::Newer)
+    };
+    groups.iter().filter(is_newest).copied().collect()
 }
 
 /// The members may know different states of one group; what is never taken back counts first.
@@ -288,6 +304,15 @@ mod tests {
             };
             assert!(why.contains(expected), "{why}");
         }
+        // Coordinator 3 is of the group that was before, and knows this directory.
+        let mut after = in_group(2, "", 4);
+        after.as_mut().unwrap().group.as_mut().unwrap().cluster_id = "demo-1.7".to_owned();
+        assert_eq!(
+            decision(after, in_group(3, "d1", 4)),
+            Decision::Join {
+                cluster_id: "demo-1.7".to_owned()
+            }
+        );
         let mut other_cluster = fresh(2);
         other_cluster.as_mut().unwrap().from.cluster = "other".to_owned();
         let mut other_group = in_group(3, "d1", 4);

@@ -89,6 +89,10 @@ pub enum MemberError {
         #[source]
         source: CodecError,
     },
+    #[error(
+        "the data directory is of cluster {bound}, and the topology in it of {held}: a recovery was interrupted, so do it again with `vt-coordinator recover`"
+    )]
+    Halfway { bound: String, held: String },
     #[error("the stored log cannot be used")]
     Peer(#[from] PeerError),
 }
@@ -144,6 +148,8 @@ pub struct Member {
     full_ticks: u32,
     /// Another member has said that this one was removed.
     removed: bool,
+    /// The group that has taken the place of this one, if another member spoke for it.
+    successor: Option<String>,
     stopping_ticks: Option<u32>,
     stopped: bool,
     counts: Counts,
@@ -163,6 +169,12 @@ impl Member {
             }
             None => State::new(config.cluster_id.clone()),
         };
+        if state.cluster_id != config.cluster_id {
+            return Err(MemberError::Halfway {
+                bound: config.cluster_id,
+                held: state.cluster_id,
+            });
+        }
         let told_up_to = stored.last_index();
         let peer_config = PeerConfig {
             id: config.id,
@@ -194,6 +206,7 @@ impl Member {
             disk_full: false,
             full_ticks: 0,
             removed: false,
+            successor: None,
             stopping_ticks: None,
             stopped: false,
             counts: Counts::default(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use vt_proto::{
+    cluster,
     epoch::Revision,
     topology::{AuditEvent, Coordinator, Phase, ReplicaSet, TabletKind},
 };
@@ -36,8 +37,9 @@ pub enum RestoreError {
 
 /// The state of a group of which `me` is the only member.
 ///
-/// All other coordinators are forgotten, and their ids are not used again: to one of them that still runs nobody listens, and new
-/// ones are added. Every replica set begins a new epoch before anything else happens to it.
+/// All other coordinators are forgotten, and their ids are not used again; new ones are added. The group has an id of its own, above
+/// the old one's: who has heard of it listens to the old group no more. Every replica set begins a new epoch before anything else
+/// happens to it.
 pub fn restored(
     old: State,
     me: Coordinator,
@@ -58,7 +60,7 @@ pub fn restored(
         next_coordinator: old.next_coordinator.max(me.id + 1),
         events: old.events.clone(),
         requests: old.requests.clone(),
-        ..State::new(old.cluster_id.clone())
+        ..State::new(cluster::successor(&old.cluster_id, unix_ms))
     };
     let message = format!(
         "coordinator {} begins a group of its own, {why}: all was true at log index {}; it goes on at {index}",

@@ -10,9 +10,12 @@ use vt_coordinator_core::{
     intent::join::join,
     joining::{Group, Introduction},
 };
-use vt_proto::wire::{
-    DiscoverRequest, DiscoverResponse, JoinRequest, JoinResponse, MemberMessage, RaftStreamEnd,
-    raft_transport_server,
+use vt_proto::{
+    cluster::{Kinship, kinship},
+    wire::{
+        DiscoverRequest, DiscoverResponse, JoinRequest, JoinResponse, MemberMessage, RaftStreamEnd,
+        raft_transport_server,
+    },
 };
 
 use super::error;
@@ -60,12 +63,24 @@ impl raft_transport_server::RaftTransport for RaftTransport {
                 }
             };
             let Some(message) = next else {
-                return Ok(Response::new(RaftStreamEnd {}));
+                return Ok(Response::new(RaftStreamEnd::default()));
             };
             let message = message.inspect_err(|status| {
                 debug!(?from, %status, "the stream of a member ended");
             })?;
-            if message.cluster_id != cluster_id {
+            let relation = kinship(&message.cluster_id, &cluster_id);
+            if relation == Kinship::Older {
+                warn!(
+                    ?from,
+                    member = message.from,
+                    their_cluster = message.cluster_id,
+                    "a member of the group before this one runs; it is told that it is out"
+                );
+                return Ok(Response::new(RaftStreamEnd {
+                    successor_cluster_id: cluster_id,
+                }));
+            }
+            if relation == Kinship::Foreign {
                 warn!(
                     ?from,
                     their_cluster = message.cluster_id,

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
+use tonic::{Response, Status};
 use tracing::info;
-use vt_proto::wire::{MemberMessage, raft_transport_client::RaftTransportClient};
+use vt_proto::wire::{MemberMessage, RaftStreamEnd, raft_transport_client::RaftTransportClient};
 
 use crate::{dial::Dialer, metrics::Metrics};
 
@@ -29,6 +29,7 @@ pub struct Outbox {
     queues: BTreeMap<u64, Queue>,
     metrics: Arc<Metrics>,
     dialer: Dialer,
+    inbox: mpsc::Sender<MemberMessage>,
 }
 
 struct Queue {
@@ -39,12 +40,14 @@ struct Queue {
 }
 
 impl Outbox {
-    /// Without anybody to send to; see [`Outbox::set_members`].
-    pub fn new(metrics: Arc<Metrics>, dialer: Dialer) -> Self {
+    /// Without anybody to send to; see [`Outbox::set_members`]. What a member of the group that took the place of this one answers goes
+    /// to the inbox.
+    pub fn new(metrics: Arc<Metrics>, dialer: Dialer, inbox: mpsc::Sender<MemberMessage>) -> Self {
         Self {
             queues: BTreeMap::new(),
             metrics,
             dialer,
+            inbox,
         }
     }
 
@@ -60,7 +63,7 @@ impl Outbox {
         for id in removed.iter().rev().skip(REMOVED_MAX) {
             self.queues.remove(id);
         }
-        let dialer = &self.dialer;
+        let (dialer, inbox) = (&self.dialer, &self.inbox);
         for (id, address) in members {
             self.queues.entry(*id).or_insert_with(|| {
                 let (messages, receiver) = mpsc::channel(OUTBOX_MAX);
@@ -69,6 +72,7 @@ impl Outbox {
                     address.clone(),
                     receiver,
                     dialer.clone(),
+                    inbox.clone(),
                 ));
                 Queue {
                     address: address.clone(),
@@ -98,6 +102,7 @@ async fn keep_connected(
     address: String,
     mut messages: mpsc::Receiver<MemberMessage>,
     dialer: Dialer,
+    inbox: mpsc::Sender<MemberMessage>,
 ) {
     let mut pause = PAUSE_MIN;
     let mut reachable = true;
@@ -110,6 +115,15 @@ async fn keep_connected(
                 pause = PAUSE_MIN;
                 match carry(client, &mut messages).await {
                     Carried::NodeStopped => return,
+                    Carried::Superseded { cluster_id } => {
+                        let word = MemberMessage {
+                            cluster_id,
+                            from: id,
+                            ..MemberMessage::default()
+                        };
+                        // A node that takes nothing any more has ended.
+                        let _ = inbox.send(word).await;
+                    }
                     Carried::Ended(why) => {
                         info!(member = id, address, why, "connection to member ended");
                     }
@@ -138,16 +152,25 @@ async fn keep_connected(
 
 enum Carried {
     NodeStopped,
+    /// The receiver is of the group that took the place of this one.
+    Superseded {
+        cluster_id: String,
+    },
     Ended(String),
 }
 
 impl Carried {
-    fn ended(status: Option<&Status>) -> Self {
-        let why = status.map_or("closed".to_owned(), |status| {
-            let cause = status.source().map(with_causes);
-            cause.unwrap_or_else(|| status.message().to_owned())
-        });
-        Carried::Ended(why)
+    fn ended(end: Result<Response<RaftStreamEnd>, Status>) -> Self {
+        match end.map(Response::into_inner) {
+            Ok(end) if end.successor_cluster_id.is_empty() => Carried::Ended("closed".to_owned()),
+            Ok(end) => Carried::Superseded {
+                cluster_id: end.successor_cluster_id,
+            },
+            Err(status) => {
+                let cause = status.source().map(with_causes);
+                Carried::Ended(cause.unwrap_or_else(|| status.message().to_owned()))
+            }
+        }
     }
 }
 
@@ -173,7 +196,7 @@ async fn carry(
     loop {
         let message = tokio::select! {
             ended = &mut call => {
-                return Carried::ended(ended.err().as_ref());
+                return Carried::ended(ended);
             }
             message = messages.recv() => message,
         };
@@ -182,7 +205,7 @@ async fn carry(
         };
         tokio::select! {
             ended = &mut call => {
-                return Carried::ended(ended.err().as_ref());
+                return Carried::ended(ended);
             }
             sent = sender.send(message) => if sent.is_err() {
                 return Carried::Ended("the stream does not take messages".to_owned());

@@ -144,6 +144,14 @@ fn the_directory_of_another_member_is_refused() {
     let mut storage = open(directory.path());
     assert_eq!(storage.identity().directory_id, fresh.directory_id);
     assert_eq!(storage.identity().cluster_id.as_deref(), Some("demo-1"));
+    // A newer group of the cluster takes the place of the one before, and never the other way.
+    storage.bind("demo-1.7").unwrap();
+    drop(storage);
+    let mut storage = open(directory.path());
+    assert_eq!(storage.identity().cluster_id.as_deref(), Some("demo-1.7"));
+    assert_eq!(storage.identity().directory_id, fresh.directory_id);
+    let outcome = storage.bind("demo-1");
+    assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
     let outcome = storage.bind("demo-2");
     assert!(matches!(outcome, Err(StorageError::Foreign { .. })));
 }

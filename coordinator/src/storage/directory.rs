@@ -12,6 +12,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use vt_coordinator_core::peer::{Batch, LogStart, Stored};
+use vt_proto::cluster::{Kinship, kinship};
 use vt_proto::wire::{LogPosition, LogRecord, RaftEntry, RaftSnapshot, SnapshotName};
 
 use super::{
@@ -90,16 +91,18 @@ impl DiskStorage {
         &self.identity
     }
 
-    /// Says of which cluster the directory is, once and for ever.
+    /// Says of which cluster the directory is, for ever; within the cluster a newer group may take the place of an older one.
     pub fn bind(&mut self, cluster_id: &str) -> Result<(), StorageError> {
         match &self.identity.cluster_id {
             Some(bound) if bound == cluster_id => Ok(()),
-            Some(bound) => Err(StorageError::Foreign {
-                path: self.data_dir.clone(),
-                found: format!("cluster {bound}"),
-                here: format!("cluster {cluster_id}"),
-            }),
-            None => {
+            Some(bound) if kinship(cluster_id, bound) != Kinship::Newer => {
+                Err(StorageError::Foreign {
+                    path: self.data_dir.clone(),
+                    found: format!("cluster {bound}"),
+                    here: format!("cluster {cluster_id}"),
+                })
+            }
+            _ => {
                 let label = Label {
                     format: Some(log::FORMAT),
                     cluster: Some(cluster_id.to_owned()),

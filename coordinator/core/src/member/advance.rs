@@ -169,7 +169,10 @@ impl Member {
     }
 
     fn end_if_due(&mut self, now: Now) {
-        let why = if self.was_removed() {
+        let why = if let Some(successor) = self.successor.clone() {
+            let ours = self.config.cluster_id.clone();
+            Some(StopReason::Superseded { ours, successor })
+        } else if self.was_removed() {
             Some(StopReason::Removed { id: self.config.id })
         } else {
             self.has_handed_over().then_some(StopReason::Told)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use vt_proto::{
+    cluster::{Kinship, kinship},
     topology::{AuditEvent, Standing},
     wire::{self, RaftMessage, SnapshotChunk, member_message::Body},
 };
@@ -43,7 +44,12 @@ impl Member {
 
     fn listen_to(&mut self, message: wire::MemberMessage) -> Result<(), MessageRefused> {
         let from = message.from;
-        if message.cluster_id != self.config.cluster_id {
+        let ours = &self.config.cluster_id;
+        if kinship(&message.cluster_id, ours) == Kinship::Newer {
+            self.successor = Some(message.cluster_id);
+            return Ok(());
+        }
+        if message.cluster_id != *ours {
             return Err(MessageRefused::Cluster {
                 ours: self.config.cluster_id.clone(),
                 theirs: message.cluster_id,

@@ -127,6 +127,11 @@ pub enum StopReason {
         "member {id} was removed from the group: to use this host again, give it an empty data directory and add it as a new member"
     )]
     Removed { id: u64 },
+    #[error(
+        "the group {successor} has taken the place of {ours}, restored from a backup or recovered: what this member holds counts no more. \
+         Keep its data directory as long as you may need it, give this host an empty one, and add it with `vtctl coordinator add`"
+    )]
+    Superseded { ours: String, successor: String },
 }
 
 /// Why a write was not done, or why that is not known.

@@ -389,6 +389,47 @@ fn a_leader_that_is_to_leave_hands_over_first() {
 }
 
 #[test]
+fn a_member_of_the_group_before_ends_and_nobody_listens_to_it() {
+    let mut world = World::new(3);
+    let leader = world.leader();
+    let told = (1..=3).find(|id| *id != leader).unwrap();
+    let message = |cluster_id: &str, to| wire::MemberMessage {
+        cluster_id: cluster_id.to_owned(),
+        from: 9,
+        to,
+        ..wire::MemberMessage::default()
+    };
+    let newer = vt_proto::cluster::successor(CLUSTER, 1);
+    for foreign in ["test-2", "test-2.5"] {
+        let message = Box::new(message(foreign, leader));
+        world.take(leader, Input::Message(message));
+    }
+    world.take(told, Input::Message(Box::new(message(&newer, told))));
+    world.rounds(1);
+    assert_eq!(world.refused.len(), 2, "{:?}", world.refused);
+    let ours = CLUSTER.to_owned();
+    let successor = newer;
+    let why = StopReason::Superseded { ours, successor };
+    assert_eq!(world.hosts[&told].stopped, Some(why));
+    assert_eq!(world.leader(), leader, "the others have not heard of it");
+}
+
+#[test]
+fn a_state_that_its_directory_does_not_name_is_refused() {
+    let config = MemberConfig {
+        cluster_id: "test-0".to_owned(),
+        id: 1,
+        directory_id: "d1".to_owned(),
+        contacts: BTreeMap::new(),
+        seed: 1,
+        limits: Limits::default(),
+    };
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    let error = Member::new(config, initial(1, format::NEWEST), &logger).err();
+    assert!(matches!(error, Some(MemberError::Halfway { .. })));
+}
+
+#[test]
 fn another_directory_under_the_same_id_is_not_listened_to() {
     let mut world = World::new(3);
     let leader = world.leader();
