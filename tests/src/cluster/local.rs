@@ -294,7 +294,8 @@ pub fn kill_now(pid: Option<i32>) -> anyhow::Result<()> {
     kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))
 }
 
-fn bin_dir() -> anyhow::Result<PathBuf> {
+/// Where the programs under test lie.
+pub fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = env::var_os("VT_BIN_DIR").filter(|dir| !dir.is_empty()) {
         return Ok(PathBuf::from(dir));
     }
