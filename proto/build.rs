@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(rpc)
         .build_server(rpc)
+        .codec_path("crate::codec::Codec")
         // One encoding of a change is sent to every subscriber.
         .bytes(".vitrail.v1.RecordsUpdate.changes")
         // Encoded once and shared by all who watch.

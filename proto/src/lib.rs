@@ -10,6 +10,8 @@
 
 pub mod backup;
 pub mod cluster;
+#[cfg(feature = "rpc")]
+pub mod codec;
 pub mod convert;
 pub mod desired;
 pub mod epoch;
