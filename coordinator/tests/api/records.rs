@@ -187,6 +187,27 @@ async fn records_are_written_by_compare_and_set_all_or_none() {
     assert_eq!(all.iter().map(spec).collect::<Vec<_>>(), ["2", "2"]);
 }
 
+/// Two attempts of one request, the first of which is late: its caller was told a conflict by the second one, and that stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_that_was_told_stays_when_an_earlier_attempt_arrives_late() {
+    let group = Group::start().await;
+    let mut client = group.shop().await;
+    let first = write(&mut client, "", vec![put_table("a", "1", 0)]);
+    let first = first.await.unwrap();
+    let attempt = vec![put_table("a", "2", 0)];
+    let told = write(&mut client, "late", attempt.clone()).await;
+    assert_eq!(told.unwrap_err().code(), Code::Aborted);
+    let delete = RecordChange {
+        expected_revision: first,
+        key: Some(table_key("a")),
+        ..RecordChange::default()
+    };
+    write(&mut client, "", vec![delete]).await.unwrap();
+    let told = write(&mut client, "late", attempt).await;
+    assert_eq!(told.unwrap_err().code(), Code::Aborted);
+    assert_eq!(read(&mut client, false, "a").await, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_retries_of_one_request_at_a_time_are_applied_once() {
     const RETRIES: usize = 64;

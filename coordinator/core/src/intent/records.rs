@@ -1,12 +1,13 @@
-//! Records that operators write as such: which kinds, and what must hold of a batch beyond what every command must. Says at once what
-//! applying would refuse, so that a refusal costs no log entry.
+//! Records that operators write as such: which kinds, and what must hold of a batch beyond what every command must. Whether the records are
+//! as the caller expects, only applying says: then the refusal is remembered under the request's id, and an earlier attempt of
+//! the same request that is still on its way cannot take effect after its caller was told that it did not.
 
 use std::collections::BTreeSet;
 
 use vt_proto::{epoch::Revision, ids::KeyspaceName, keyrange::check_cover, topology::VschemaTable};
 
 use crate::{
-    apply::{self, CHANGES_MAX, COMMAND_EVENTS_MAX},
+    apply::{CHANGES_MAX, COMMAND_EVENTS_MAX},
     codec,
     command::{Change, Command, RecordKey, RecordValue},
     event::Now,
@@ -20,7 +21,7 @@ use super::{event, refuse};
 /// Length of a table's name: that of MySQL.
 const TABLE_NAME_LENGTH_MAX: usize = 64;
 
-/// The changes as one command, or why they would have no effect.
+/// The changes as one command, or why they are none in any state of the records they name.
 pub fn write_records(
     state: &State,
     changes: &[Change],
@@ -45,7 +46,6 @@ pub fn write_records(
         changes: changes.to_vec(),
         events: events(changes, now),
     };
-    apply::check(state, &command)?;
     let bytes = codec::encode_command(&command).len();
     if bytes > PROPOSAL_BYTES_MAX {
         return refuse(format!(

@@ -87,13 +87,16 @@ impl Member {
                 let command = codec::decode_command(&data)
                     .map_err(|source| MemberError::Entry { index, source })?;
                 let of_group = touches_group(&command);
-                if index > self.told_up_to && !command.events.is_empty() {
-                    self.outputs.push(Output::Decided {
-                        index,
-                        events: command.events.clone(),
-                    });
-                }
+                let events = match index > self.told_up_to {
+                    true => command.events.clone(),
+                    false => Vec::new(),
+                };
+                let known = self.core.state().next_event;
                 self.step(now, Event::Committed { index, command });
+                // What was refused, or was applied before, decides nothing.
+                if !events.is_empty() && self.core.state().next_event > known {
+                    self.outputs.push(Output::Decided { index, events });
+                }
                 if of_group {
                     self.outputs.push(Output::Addresses);
                 }

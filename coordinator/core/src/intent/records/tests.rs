@@ -9,6 +9,7 @@ use vt_proto::{
 };
 
 use super::*;
+use crate::apply;
 
 const NOW: Now = Now {
     monotonic_ms: 1,
@@ -140,6 +141,13 @@ fn operators_write_cells_keyspaces_with_their_shards_and_vschema_tables() {
     }
 }
 
+/// Why it is not written: said at once, or when it is applied.
+fn refusal(state: &State, changes: &[Change]) -> Refusal {
+    let written = write_records(state, changes, "r", NOW)
+        .and_then(|command| apply::apply(&mut state.clone(), 2, &command));
+    written.unwrap_err()
+}
+
 #[test]
 fn what_may_not_be_written_is_refused_with_the_way() {
     let delete = |value: RecordValue| Change::delete(Revision(1), value.key());
@@ -190,9 +198,7 @@ fn what_may_not_be_written_is_refused_with_the_way() {
     ];
     let state = shop();
     for (changes, expected) in cases {
-        let refusal = write_records(&state, &changes, "r", NOW)
-            .unwrap_err()
-            .to_string();
+        let refusal = refusal(&state, &changes).to_string();
         assert!(refusal.contains(expected), "{expected}: {refusal}");
     }
 }
@@ -204,7 +210,7 @@ fn a_conflict_names_the_record() {
         create(cell("zone2")),
         Change::put(Revision(9), keyspace("shop")),
     ];
-    let refusal = write_records(&state, &changes, "r", NOW).unwrap_err();
+    let refusal = refusal(&state, &changes);
     let key = keyspace("shop").key();
     assert!(matches!(refusal, Refusal::Conflict { key: found, .. } if found == key));
 }
