@@ -8,6 +8,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,8 @@ use super::{
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a killed process may take to close what it had open.
+const GONE_MAX: Duration = Duration::from_secs(5);
 /// `local up` makes three data directories and waits for a whole replica set.
 const UP_TIMEOUT: Duration = Duration::from_secs(240);
 /// All ports of a cluster lie within this distance above its base.
@@ -291,7 +294,21 @@ async fn turn(bin_dir: &Path) -> anyhow::Result<File> {
 /// Ends a process at once, as the kernel's memory killer or a crash would.
 pub fn kill_now(pid: Option<i32>) -> anyhow::Result<()> {
     let pid = pid.context("it does not run")?;
-    kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))
+    kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))?;
+    let end = Instant::now() + GONE_MAX;
+    while Instant::now() < end && !is_gone(pid) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// A process that ends keeps its ports until its last thread is gone; its first one may be left, as a zombie, for its parent.
+fn is_gone(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.contains(") Z ") && threads <= 1
 }
 
 /// Where the programs under test lie.
