@@ -30,8 +30,6 @@ use super::{
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a killed process may take to close what it had open.
-const GONE_MAX: Duration = Duration::from_secs(5);
 /// `local up` makes three data directories and waits for a whole replica set.
 const UP_TIMEOUT: Duration = Duration::from_secs(240);
 /// All ports of a cluster lie within this distance above its base.
@@ -295,8 +293,9 @@ async fn turn(bin_dir: &Path) -> anyhow::Result<File> {
 pub fn kill_now(pid: Option<i32>) -> anyhow::Result<()> {
     let pid = pid.context("it does not run")?;
     kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))?;
-    let end = Instant::now() + GONE_MAX;
-    while Instant::now() < end && !is_gone(pid) {
+    let end = Instant::now() + PATIENCE;
+    while !is_gone(pid) {
+        ensure!(Instant::now() < end, "process {pid} was killed and stays");
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())

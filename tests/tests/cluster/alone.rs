@@ -16,7 +16,6 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "an agent that is started again without coordinators was waited for in vain: see the log of its start"]
 async fn agents_and_mysqlds_come_back_without_coordinators() -> anyhow::Result<()> {
     on_a_cluster(go_on_alone).await
 }
