@@ -66,6 +66,9 @@ pub fn check(state: &State, command: &Command) -> Result<(), Refusal> {
             "a request id has 1 to {REQUEST_ID_LENGTH_MAX} bytes, this one has {id_length}"
         )));
     }
+    if let Some(refusal) = &command.refusal {
+        return Err(refusal.clone());
+    }
     if command.changes.len() > CHANGES_MAX || command.events.len() > COMMAND_EVENTS_MAX {
         return Err(Refusal::invalid(format!(
             "one command holds at most {CHANGES_MAX} changes and {COMMAND_EVENTS_MAX} events: split it"

@@ -40,6 +40,9 @@ pub enum CodecError {
 
 /// The lowest format in which a command can be said.
 fn format_of(command: &Command) -> u32 {
+    if command.refusal.is_some() {
+        return format::REFUSALS;
+    }
     let mut changes = command.changes.iter();
     match changes.any(|change| matches!(change.key, RecordKey::Coordinator(_))) {
         true => format::COORDINATORS,
@@ -49,6 +52,15 @@ fn format_of(command: &Command) -> u32 {
 
 /// The bytes of a log entry.
 pub fn encode_command(command: &Command) -> Vec<u8> {
+    if let Some(refusal) = &command.refusal {
+        let outcome = Err(refusal.clone());
+        let message = wire::Command {
+            version: format_of(command),
+            refused: Some(request_to_wire((&command.request_id, &outcome))),
+            ..wire::Command::default()
+        };
+        return message.encode_to_vec();
+    }
     let changes = command.changes.iter().map(|change| wire::RecordChange {
         key: Some(change.key.to_wire()),
         expected_revision: change.expected.0,
@@ -60,6 +72,7 @@ pub fn encode_command(command: &Command) -> Vec<u8> {
         request_id: command.request_id.clone(),
         changes: changes.collect(),
         events: events.map(Into::into).collect(),
+        refused: None,
     };
     message.encode_to_vec()
 }
@@ -75,6 +88,10 @@ pub(crate) fn command_from(bytes: &[u8], newest: u32) -> Result<Command, CodecEr
     let message = wire::Command::decode(bytes)
         .map_err(|source| CodecError::Malformed { what: WHAT, source })?;
     check_version(WHAT, message.version, newest)?;
+    if let Some(refused) = message.refused {
+        let refusal = refusal_from_wire(refused);
+        return refusal.map_err(|source| CodecError::Invalid { what: WHAT, source });
+    }
     let mut changes = Vec::with_capacity(message.changes.len());
     for (position, change) in message.changes.into_iter().enumerate() {
         let change = Change::from_wire(change).map_err(|source| CodecError::Invalid {
@@ -83,11 +100,17 @@ pub(crate) fn command_from(bytes: &[u8], newest: u32) -> Result<Command, CodecEr
         })?;
         changes.push(change);
     }
-    Ok(Command {
-        request_id: message.request_id,
-        changes,
-        events: message.events.into_iter().map(Into::into).collect(),
-    })
+    let events = message.events.into_iter().map(Into::into).collect();
+    Ok(Command::new(message.request_id, changes, events))
+}
+
+fn refusal_from_wire(refused: wire::StoredRequest) -> Result<Command, ConvertError> {
+    let (request_id, outcome) =
+        request_from_wire(refused).map_err(|error| error.within("refused"))?;
+    match outcome {
+        Err(refusal) => Ok(Command::refusal(request_id, refusal)),
+        Ok(_) => Err(ConvertError::missing("refused.refusal")),
+    }
 }
 
 /// The bytes of a state: the same for equal states.
@@ -212,8 +235,15 @@ fn request_to_wire((request_id, outcome): (&str, &Outcome)) -> wire::StoredReque
                 found_revision: found.0,
             });
         }
-        Err(Refusal::Invalid { reason }) => stored.refusal.clone_from(reason),
+        Err(
+            Refusal::Invalid { reason } | Refusal::Missing { reason } | Refusal::Exists { reason },
+        ) => stored.refusal.clone_from(reason),
     }
+    stored.set_kind(match outcome {
+        Err(Refusal::Missing { .. }) => wire::RefusalKind::Missing,
+        Err(Refusal::Exists { .. }) => wire::RefusalKind::Exists,
+        _ => wire::RefusalKind::Unspecified,
+    });
     stored
 }
 
@@ -227,8 +257,13 @@ fn request_from_wire(stored: wire::StoredRequest) -> Result<(String, Outcome), C
     } else if stored.refusal.is_empty() {
         Ok(Revision(stored.revision))
     } else {
-        Err(Refusal::Invalid {
-            reason: stored.refusal,
+        let reason = stored.refusal;
+        let kind = wire::RefusalKind::try_from(stored.kind)
+            .map_err(|_| ConvertError::new("kind", "it is not known"))?;
+        Err(match kind {
+            wire::RefusalKind::Unspecified => Refusal::Invalid { reason },
+            wire::RefusalKind::Missing => Refusal::Missing { reason },
+            wire::RefusalKind::Exists => Refusal::Exists { reason },
         })
     };
     Ok((stored.request_id, outcome))

@@ -4,6 +4,8 @@ use vt_proto::{convert::ConvertError, epoch::Revision, topology::AuditEvent, wir
 
 pub use crate::records::{RecordKey, RecordValue};
 
+use crate::refusal::Refusal;
+
 /// One compare-and-set. `expected` is the record's revision, zero if it must not exist; no value deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -50,4 +52,26 @@ pub struct Command {
     pub request_id: String,
     pub changes: Vec<Change>,
     pub events: Vec<AuditEvent>,
+    /// Not to be done: remembered as what came of the request. Since [`crate::format::REFUSALS`].
+    pub refusal: Option<Refusal>,
+}
+
+impl Command {
+    /// Changes, and the audit that explains them.
+    pub fn new(request_id: String, changes: Vec<Change>, events: Vec<AuditEvent>) -> Self {
+        Self {
+            request_id,
+            changes,
+            events,
+            refusal: None,
+        }
+    }
+
+    /// The refusal of a request; see [`crate::intent::refused`].
+    pub(crate) fn refusal(request_id: String, refusal: Refusal) -> Self {
+        Self {
+            refusal: Some(refusal.bounded()),
+            ..Self::new(request_id, Vec::new(), Vec::new())
+        }
+    }
 }

@@ -14,8 +14,10 @@
 pub const FIRST: u32 = 1;
 /// Coordinators are records; more requests are remembered, and events within a bound of bytes; a tablet holds its cell.
 pub const COORDINATORS: u32 = 2;
+/// What was refused from the leader's state is remembered too.
+pub const REFUSALS: u32 = 3;
 /// The newest format that this member understands.
-pub const NEWEST: u32 = COORDINATORS;
+pub const NEWEST: u32 = REFUSALS;
 
 /// Request ids that are remembered: far more than can be retried at one time.
 pub fn requests_max(format: u32) -> usize {

@@ -11,11 +11,15 @@ use vt_proto::{
 };
 
 use crate::{
+    apply::CHANGES_MAX,
+    codec,
     command::{Change, Command, RecordKey, RecordValue},
     event::Now,
     failover::{Situation, planned::fit, schema_change::touch_shards},
+    format,
     health::Health,
     members::Members,
+    peer::PROPOSAL_BYTES_MAX,
     refusal::Refusal,
     state::{State, Versioned},
 };
@@ -30,6 +34,8 @@ pub use records::write_records;
 pub const STATEMENTS_MAX: usize = 256;
 /// Bytes of one schema change or of one table's vschema: one log entry must stay small.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// More than is added to the audit of an intent to say who asked for it.
+const CALLER_BYTES_MAX: usize = 1_024;
 /// Schema changes that may wait at the same time.
 pub const PENDING_MAX: usize = 100;
 
@@ -37,12 +43,41 @@ fn refuse<T>(reason: String) -> Result<T, Refusal> {
     Err(Refusal::Invalid { reason })
 }
 
+fn missing<T>(reason: String) -> Result<T, Refusal> {
+    Err(Refusal::Missing { reason })
+}
+
 fn command(request_id: &str, changes: Vec<Change>, event: AuditEvent) -> Command {
-    Command {
-        request_id: request_id.to_owned(),
-        changes,
-        events: vec![event],
+    Command::new(request_id.to_owned(), changes, vec![event])
+}
+
+/// What follows from many records may be more than one entry of the log holds: refused here, where all refusals are.
+fn whole(command: Command) -> Result<Command, Refusal> {
+    let (count, bytes) = (command.changes.len(), codec::encode_command(&command).len());
+    if count > CHANGES_MAX || bytes + CALLER_BYTES_MAX > PROPOSAL_BYTES_MAX {
+        return refuse(format!(
+            "{count} records of {bytes} bytes would change, and at most {CHANGES_MAX} of {PROPOSAL_BYTES_MAX} do at a time: \
+             remove tables from the vschema in parts first"
+        ));
     }
+    Ok(command)
+}
+
+/// A refusal as a command, to be told when it is applied: then it stands under the request's id, and an earlier attempt of the same
+/// request that is still on its way cannot take effect after its caller was told that it did not. None as long as there is a member
+/// that does not understand it.
+pub fn refused(state: &State, request_id: &str, refusal: &Refusal) -> Option<Command> {
+    let understood = state.format >= format::REFUSALS;
+    understood.then(|| Command::refusal(request_id.to_owned(), refusal.clone()))
+}
+
+/// The keyspace, or that there is none.
+pub fn known_keyspace<'a>(
+    state: &'a State,
+    name: &KeyspaceName,
+) -> Result<&'a Versioned<Keyspace>, Refusal> {
+    let known = state.keyspaces.get(name);
+    known.map_or_else(|| missing(format!("there is no keyspace {name}")), Ok)
 }
 
 fn event(now: Now, kind: &str, key: &RecordKey, message: String) -> AuditEvent {
@@ -64,7 +99,9 @@ pub fn create_keyspace(
     now: Now,
 ) -> Result<Command, Refusal> {
     if state.keyspaces.contains_key(name) {
-        return refuse(format!("keyspace {name} exists already"));
+        return Err(Refusal::Exists {
+            reason: format!("keyspace {name} exists already"),
+        });
     }
     let set = the_set(state, replica_set)?;
     let key = RecordKey::Keyspace(name.clone());
@@ -98,7 +135,7 @@ fn the_set<'a>(
     match name {
         Some(name) => match state.replica_sets.get(name) {
             Some(set) => Ok(set),
-            None => refuse(format!(
+            None => missing(format!(
                 "there is no replica set {name}; there is: {}",
                 names()
             )),
@@ -118,9 +155,7 @@ pub fn delete_keyspace(
     request_id: &str,
     now: Now,
 ) -> Result<Command, Refusal> {
-    let Some(keyspace) = state.keyspaces.get(name) else {
-        return refuse(format!("there is no keyspace {name}"));
-    };
+    let keyspace = known_keyspace(state, name)?;
     let key = RecordKey::Keyspace(name.clone());
     let mut changes = vec![Change::delete(keyspace.revision, key.clone())];
     for shard in state.shards_in(name) {
@@ -143,7 +178,7 @@ pub fn delete_keyspace(
         "keyspace {name} is no longer served; its schemas stay in MySQL until they are dropped"
     );
     let event = event(now, "keyspace.deleted", &key, message);
-    Ok(command(request_id, changes, event))
+    whole(command(request_id, changes, event))
 }
 
 /// Refuses to delete a keyspace that somebody else changed since `expected` (zero: whatever it is), or, unless forced, one
@@ -154,8 +189,7 @@ pub fn check_deletion(
     force: bool,
     expected: Revision,
 ) -> Result<(), Refusal> {
-    let found = state.keyspaces.get(name).map(|it| it.revision);
-    let found = found.unwrap_or(Revision::ZERO);
+    let found = known_keyspace(state, name)?.revision;
     if expected != Revision::ZERO && expected != found {
         return Err(Refusal::Conflict {
             key: RecordKey::Keyspace(name.clone()),
@@ -214,6 +248,9 @@ pub fn switchover(
     };
     let candidate = match candidate {
         Some(candidate) => {
+            if !state.tablets.contains_key(candidate) {
+                return missing(format!("there is no tablet {candidate}"));
+            }
             fit(&situation, primary, candidate).map_err(|reason| Refusal::Invalid { reason })?;
             candidate
         }
@@ -259,9 +296,7 @@ pub fn apply_schema(
     request_id: &str,
     now: Now,
 ) -> Result<Command, Refusal> {
-    if !state.keyspaces.contains_key(keyspace) {
-        return refuse(format!("there is no keyspace {keyspace}: create it first"));
-    }
+    known_keyspace(state, keyspace)?;
     let bytes: usize = statements.iter().map(String::len).sum();
     if statements.is_empty() || statements.len() > STATEMENTS_MAX || bytes > TEXT_BYTES_MAX {
         return refuse(format!(
@@ -310,9 +345,7 @@ pub fn apply_vschema(
     request_id: &str,
     now: Now,
 ) -> Result<Command, Refusal> {
-    if !state.keyspaces.contains_key(keyspace) {
-        return refuse(format!("there is no keyspace {keyspace}: create it first"));
-    }
+    known_keyspace(state, keyspace)?;
     let bytes: usize = tables
         .iter()
         .map(|(name, spec)| name.len() + spec.len())
@@ -361,5 +394,5 @@ pub fn replace_vschema(
         let key = RecordKey::VschemaTable(of.clone(), table.clone());
         Change::delete(record.revision, key)
     }));
-    Ok(command)
+    whole(command)
 }

@@ -279,11 +279,8 @@ impl Core {
             message: "another coordinator leads; silences are counted from now on".to_owned(),
             evidence: Vec::new(),
         };
-        let command = Command {
-            request_id: self.request_id(now, "leads"),
-            changes: Vec::new(),
-            events: vec![event],
-        };
+        let request_id = self.request_id(now, "leads");
+        let command = Command::new(request_id, Vec::new(), vec![event]);
         effects.push(Effect::Propose(command));
     }
 
@@ -522,11 +519,8 @@ impl Core {
                 since_ms: now.monotonic_ms,
             },
         );
-        effects.push(Effect::Propose(Command {
-            request_id,
-            changes,
-            events,
-        }));
+        let command = Command::new(request_id, changes, events);
+        effects.push(Effect::Propose(command));
     }
 
     /// Different for every proposal of every leader: two leaders cannot be at one applied index with one count at one time.

@@ -43,7 +43,7 @@ impl Admin {
 
     async fn write<F>(&self, request_id: String, make: F) -> Result<Written, Status>
     where
-        F: Fn(&Core, &str, Now) -> Result<Command, Status> + Clone + Send + 'static,
+        F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Clone + Send + 'static,
     {
         write(&self.node, request_id, CONFLICTS_MAX, make).await
     }
@@ -59,24 +59,6 @@ fn replica_set_name(text: &str) -> Result<Option<ReplicaSetName>, Status> {
 
 fn alias(field: &str, text: &str) -> Result<Option<TabletAlias>, Status> {
     parse_unless_empty(field, text).map_err(|error| error::of_conversion(&error))
-}
-
-fn known_keyspace(state: &State, name: &KeyspaceName) -> Result<(), Status> {
-    if state.keyspaces.contains_key(name) {
-        return Ok(());
-    }
-    Err(Status::not_found(format!("there is no keyspace {name}")))
-}
-
-fn known_replica_set(state: &State, name: &ReplicaSetName) -> Result<(), Status> {
-    if state.replica_sets.contains_key(name) {
-        return Ok(());
-    }
-    Err(Status::not_found(format!("there is no replica set {name}")))
-}
-
-fn refused(refusal: Refusal) -> Status {
-    error::of_refusal(&refusal)
 }
 
 fn answer(written: Written) -> Result<Response<wire::WriteResponse>, Status> {
@@ -138,15 +120,7 @@ impl wire::admin_server::Admin for Admin {
         let name = keyspace_name(&request.name)?;
         let set = replica_set_name(&request.replica_set)?;
         let make = move |core: &Core, id: &str, now| {
-            let state = core.state();
-            if state.keyspaces.contains_key(&name) {
-                return Err(Status::already_exists(format!(
-                    "keyspace {name} exists already"
-                )));
-            }
-            set.as_ref()
-                .map_or(Ok(()), |set| known_replica_set(state, set))?;
-            intent::create_keyspace(state, &name, set.as_ref(), id, now).map_err(refused)
+            intent::create_keyspace(core.state(), &name, set.as_ref(), id, now)
         };
         answer(self.write(request.request_id, make).await?)
     }
@@ -160,9 +134,8 @@ impl wire::admin_server::Admin for Admin {
         let (force, expected) = (request.force, Revision(request.expected_revision));
         let make = move |core: &Core, id: &str, now| {
             let state = core.state();
-            known_keyspace(state, &name)?;
-            intent::check_deletion(state, &name, force, expected).map_err(refused)?;
-            intent::delete_keyspace(state, &name, id, now).map_err(refused)
+            intent::check_deletion(state, &name, force, expected)?;
+            intent::delete_keyspace(state, &name, id, now)
         };
         answer(self.write(request.request_id, make).await?)
     }
@@ -205,16 +178,8 @@ impl wire::admin_server::Admin for Admin {
             set.ok_or_else(|| Status::invalid_argument("name the replica set to switch over"))?;
         let candidate = alias("candidate", &request.candidate)?;
         let make = move |core: &Core, id: &str, now| {
-            let state = core.state();
-            known_replica_set(state, &set)?;
-            if let Some(candidate) = candidate
-                .as_ref()
-                .filter(|alias| !state.tablets.contains_key(alias))
-            {
-                return Err(Status::not_found(format!("there is no tablet {candidate}")));
-            }
-            intent::switchover(state, core.health(), &set, candidate.as_ref(), id, now)
-                .map_err(refused)
+            let (state, health) = (core.state(), core.health());
+            intent::switchover(state, health, &set, candidate.as_ref(), id, now)
         };
         answer(self.write(request.request_id, make).await?)
     }
@@ -239,8 +204,7 @@ impl wire::admin_server::Admin for Admin {
         let statements = request.statements;
         let (of, asked) = (keyspace.clone(), statements.clone());
         let make = move |core: &Core, id: &str, now| {
-            known_keyspace(core.state(), &of)?;
-            intent::apply_schema(core.state(), &of, asked.clone(), id, now).map_err(refused)
+            intent::apply_schema(core.state(), &of, asked.clone(), id, now)
         };
         let Written { revision, command } = self.write(request.request_id, make).await?;
         let find = move |core: &Core, _: &NodeStatus| {
@@ -274,7 +238,8 @@ impl wire::admin_server::Admin for Admin {
     ) -> Result<Response<wire::Vschema>, Status> {
         let keyspace = keyspace_name(&caller::take(request).keyspace)?;
         let look = move |core: &Core, _: &NodeStatus| {
-            known_keyspace(core.state(), &keyspace)?;
+            let known = intent::known_keyspace(core.state(), &keyspace);
+            known.map_err(|refusal| error::of_refusal(&refusal))?;
             Ok(views::vschema(core.state(), &keyspace))
         };
         self.read(false, look).await?.map(Response::new)
@@ -292,13 +257,12 @@ impl wire::admin_server::Admin for Admin {
         tables.sort_unstable();
         let make = move |core: &Core, id: &str, now| {
             let state = core.state();
-            known_keyspace(state, &keyspace)?;
             let build = if replace {
                 intent::replace_vschema
             } else {
                 intent::apply_vschema
             };
-            build(state, &keyspace, tables.clone(), id, now).map_err(refused)
+            build(state, &keyspace, tables.clone(), id, now)
         };
         answer(self.write(request.request_id, make).await?)
     }

@@ -8,7 +8,6 @@ use vt_coordinator_core::{
     event::Now,
     intent::coordinators,
     member::Part,
-    refusal::Refusal,
     state::State,
 };
 use vt_proto::wire;
@@ -66,9 +65,8 @@ fn part(part: Part) -> &'static str {
 pub(super) async fn add(node: &Handle, request: wire::AddCoordinatorRequest) -> Answer {
     let address = request.address;
     let asked = address.clone();
-    let make = move |core: &Core, id: &str, now: Now| {
-        coordinators::add(core.state(), &asked, id, now).map_err(refused)
-    };
+    let make =
+        move |core: &Core, id: &str, now: Now| coordinators::add(core.state(), &asked, id, now);
     let written = write(node, request.request_id, CONFLICTS_MAX, make).await?;
     joined(node, written, address).await
 }
@@ -77,8 +75,7 @@ pub(super) async fn replace(node: &Handle, request: wire::ReplaceCoordinatorRequ
     let (old, address) = (request.id, request.address);
     let asked = address.clone();
     let make = move |core: &Core, id: &str, now: Now| {
-        known(core.state(), old)?;
-        coordinators::replace(core.state(), old, &asked, id, now).map_err(refused)
+        coordinators::replace(core.state(), old, &asked, id, now)
     };
     let written = write(node, request.request_id, CONFLICTS_MAX, make).await?;
     joined(node, written, address).await
@@ -86,10 +83,8 @@ pub(super) async fn replace(node: &Handle, request: wire::ReplaceCoordinatorRequ
 
 pub(super) async fn remove(node: &Handle, request: wire::RemoveCoordinatorRequest) -> Answer {
     let old = request.id;
-    let make = move |core: &Core, id: &str, now: Now| {
-        known(core.state(), old)?;
-        coordinators::remove(core.state(), old, id, now).map_err(refused)
-    };
+    let make =
+        move |core: &Core, id: &str, now: Now| coordinators::remove(core.state(), old, id, now);
     let written = write(node, request.request_id, CONFLICTS_MAX, make).await?;
     answer(written.revision, old)
 }
@@ -100,8 +95,7 @@ pub(super) async fn set_address(
 ) -> Answer {
     let (old, address) = (request.id, request.address);
     let make = move |core: &Core, id: &str, now: Now| {
-        known(core.state(), old)?;
-        coordinators::set_address(core.state(), old, &address, id, now).map_err(refused)
+        coordinators::set_address(core.state(), old, &address, id, now)
     };
     let written = write(node, request.request_id, CONFLICTS_MAX, make).await?;
     answer(written.revision, old)
@@ -119,17 +113,6 @@ pub(super) async fn transfer(
             Err(Status::failed_precondition(nobody.to_string()))
         }
     }
-}
-
-fn refused(refusal: Refusal) -> Status {
-    error::of_refusal(&refusal)
-}
-
-fn known(state: &State, id: u64) -> Result<(), Status> {
-    if state.coordinators.contains_key(&id) {
-        return Ok(());
-    }
-    Err(Status::not_found(format!("there is no coordinator {id}")))
 }
 
 fn answer(revision: u64, id: u64) -> Answer {

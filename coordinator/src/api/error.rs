@@ -61,6 +61,8 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Conflict { .. } => Status::aborted(refusal.to_string()),
         Refusal::Invalid { .. } => Status::failed_precondition(refusal.to_string()),
+        Refusal::Missing { .. } => Status::not_found(refusal.to_string()),
+        Refusal::Exists { .. } => Status::already_exists(refusal.to_string()),
     }
 }
 

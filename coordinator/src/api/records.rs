@@ -55,7 +55,6 @@ impl records_server::Records for Records {
         let changes = changes(request.changes)?;
         let make = move |core: &Core, id: &str, now| {
             intent::write_records(core.state(), &changes, id, now)
-                .map_err(|refusal| error::of_refusal(&refusal))
         };
         let written = write(&self.node, request.request_id, write::ONCE, make).await?;
         let revision = written.revision;

@@ -1,9 +1,17 @@
 //! How a write is made: planned from what this member knows, proposed, and told. The compare-and-set protects what was planned from
-//! old knowledge; only a refusal is confirmed by the group before it is told. Retries of one request id are applied once.
+//! old knowledge. A refusal is proposed too, where the caller gave a request id: it is told when the group has committed it, as what
+//! came of that id for ever. Where it is not, the group confirms what it was planned from. Retries of one request id are applied once.
+
+use std::sync::Arc;
 
 use tonic::Status;
 use vt_coordinator_core::{
-    Core, apply::remembered, command::Command, event::Now, refusal::Refusal,
+    Core,
+    apply::{REQUEST_ID_LENGTH_MAX, remembered},
+    command::Command,
+    event::Now,
+    intent,
+    refusal::Refusal,
 };
 use vt_proto::epoch::Revision;
 
@@ -22,10 +30,20 @@ pub(super) const ONCE: usize = 1;
 
 /// What came of a look at the state before a write.
 enum Plan {
-    /// The same request was applied before.
+    /// The same request was answered before.
     Done(Result<Revision, Refusal>),
+    /// A refusal, if it is one that is to be remembered.
     Propose(Command),
-    Refuse(Status),
+    Refuse(Refusal),
+}
+
+/// One try of a request.
+#[derive(Clone)]
+struct Attempt {
+    id: String,
+    /// The caller gave the id, so an earlier message with the same one may still be on its way.
+    named: bool,
+    call: Option<Arc<Call>>,
 }
 
 /// What a write did; no command if it was an earlier request that did it.
@@ -42,23 +60,34 @@ pub(super) async fn write<F>(
     make: F,
 ) -> Result<Written, Status>
 where
-    F: Fn(&Core, &str, Now) -> Result<Command, Status> + Clone + Send + 'static,
+    F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Clone + Send + 'static,
 {
-    let request_id = if request_id.is_empty() {
-        format!("api-{:032x}", rand::random::<u128>())
-    } else {
-        request_id
+    let named = !request_id.is_empty();
+    let request_id = match named {
+        true => request_id,
+        false => format!("api-{:032x}", rand::random::<u128>()),
     };
+    // Nothing is remembered of a longer one, so it is refused before anything that depends on the state.
+    let longest = attempt_id(&request_id, attempts.saturating_sub(1)).len();
+    if longest > REQUEST_ID_LENGTH_MAX {
+        let excess = longest - REQUEST_ID_LENGTH_MAX;
+        let message = format!("the request id is {excess} bytes too long");
+        return Err(Status::invalid_argument(message));
+    }
     let mut conflict = None;
-    for attempt in 0..attempts {
-        let id = attempt_id(&request_id, attempt);
-        let mut made = propose(node, id.clone(), make.clone()).await?;
+    for number in 0..attempts {
+        let attempt = Attempt {
+            id: attempt_id(&request_id, number),
+            named,
+            call: current(),
+        };
+        let mut made = propose(node, attempt.clone(), make.clone()).await?;
         if matches!(made.0, Plan::Refuse(_)) {
             // What this member knew may be old, or it may not lead any more.
-            made = propose_confirmed(node, id, make.clone()).await?;
+            made = propose_confirmed(node, attempt, make.clone()).await?;
         }
         let (outcome, command) = match made {
-            (Plan::Refuse(status), _) => return Err(status),
+            (Plan::Refuse(refusal), _) => return Err(error::of_refusal(&refusal)),
             (Plan::Done(outcome), _) => (outcome.map_err(WriteError::Refused), None),
             (Plan::Propose(command), outcome) => {
                 (outcome.unwrap_or(Err(WriteError::Unknown)), Some(command))
@@ -83,13 +112,12 @@ where
 type Proposed = (Plan, Option<Result<Revision, WriteError>>);
 
 /// Plans with what this member knows, and proposes in the same turn of its loop.
-async fn propose<F>(node: &Handle, id: String, make: F) -> Result<Proposed, Status>
+async fn propose<F>(node: &Handle, attempt: Attempt, make: F) -> Result<Proposed, Status>
 where
-    F: Fn(&Core, &str, Now) -> Result<Command, Status> + Send + 'static,
+    F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Send + 'static,
 {
-    let call = current();
     let plan = move |core: &Core, status: &NodeStatus| {
-        let plan = plan(core, status, &id, make, call.as_deref());
+        let plan = plan(core, status, &attempt, make);
         let command = match &plan {
             Ok(Plan::Propose(command)) => Some(command.clone()),
             _ => None,
@@ -102,13 +130,11 @@ where
 }
 
 /// Plans with what the group confirms to be the newest state, then proposes.
-async fn propose_confirmed<F>(node: &Handle, id: String, make: F) -> Result<Proposed, Status>
+async fn propose_confirmed<F>(node: &Handle, attempt: Attempt, make: F) -> Result<Proposed, Status>
 where
-    F: Fn(&Core, &str, Now) -> Result<Command, Status> + Send + 'static,
+    F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Send + 'static,
 {
-    let call = current();
-    let look =
-        move |core: &Core, status: &NodeStatus| plan(core, status, &id, make, call.as_deref());
+    let look = move |core: &Core, status: &NodeStatus| plan(core, status, &attempt, make);
     let plan = node.read(true, look).await.map_err(error::of_read)??;
     let outcome = match &plan {
         Plan::Propose(command) => Some(node.propose_until(command.clone(), deadline_ms()).await),
@@ -118,22 +144,23 @@ where
 }
 
 /// An error where this member does not lead.
-fn plan<F>(
-    core: &Core,
-    status: &NodeStatus,
-    id: &str,
-    make: F,
-    call: Option<&Call>,
-) -> Result<Plan, Status>
+fn plan<F>(core: &Core, status: &NodeStatus, attempt: &Attempt, make: F) -> Result<Plan, Status>
 where
-    F: Fn(&Core, &str, Now) -> Result<Command, Status>,
+    F: Fn(&Core, &str, Now) -> Result<Command, Refusal>,
 {
     super::require_leader(status)?;
-    if let Some(outcome) = remembered(core.state(), id) {
+    if let Some(outcome) = remembered(core.state(), &attempt.id) {
         return Ok(Plan::Done(outcome));
     }
-    let made = make(core, id, status.now);
-    Ok(made.map_or_else(Plan::Refuse, |command| Plan::Propose(signed(command, call))))
+    let refusal = match make(core, &attempt.id, status.now) {
+        Ok(command) => return Ok(Plan::Propose(signed(command, attempt.call.as_deref()))),
+        Err(refusal) => refusal,
+    };
+    let command = match attempt.named {
+        true => intent::refused(core.state(), &attempt.id, &refusal),
+        false => None,
+    };
+    Ok(command.map_or(Plan::Refuse(refusal), Plan::Propose))
 }
 
 /// Each attempt is a request of its own: what was refused as a conflict stays refused under its id.

@@ -190,11 +190,8 @@ fn create(name: &str) -> Command {
     let keyspace = Keyspace {
         name: name.parse().unwrap(),
     };
-    Command {
-        request_id: format!("create-{name}"),
-        changes: vec![Change::put(Revision::ZERO, RecordValue::Keyspace(keyspace))],
-        events: Vec::new(),
-    }
+    let change = Change::put(Revision::ZERO, RecordValue::Keyspace(keyspace));
+    Command::new(format!("create-{name}"), vec![change], Vec::new())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,11 +290,8 @@ async fn a_member_far_behind_catches_up_by_snapshot() {
             let cell = Cell {
                 name: format!("c{number}").parse().unwrap(),
             };
-            let command = Command {
-                request_id: format!("cell-{number}"),
-                changes: vec![Change::put(Revision::ZERO, RecordValue::Cell(cell))],
-                events: Vec::new(),
-            };
+            let change = Change::put(Revision::ZERO, RecordValue::Cell(cell));
+            let command = Command::new(format!("cell-{number}"), vec![change], Vec::new());
             handle.propose(command).await
         }
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tokio_stream::{StreamExt, once, pending};
-use tonic::Status;
+use tonic::{Code, Status};
 use vt_proto::{
     epoch::{Epoch, Generation, Incarnation},
     report::{MysqldState, Report},
@@ -53,10 +53,13 @@ async fn make_keyspace(agent: &Register, operator: &Register, member: usize) -> 
     let request = wire::CreateKeyspaceRequest {
         name: KEYSPACE.to_owned(),
         replica_set: REPLICA_SET.to_owned(),
-        request_id: "fire".to_owned(),
+        // A refusal stands for its id, and this is asked until there is a replica set.
+        request_id: String::new(),
     };
-    operator.admin(member).create_keyspace(request).await?;
-    Ok(())
+    match operator.admin(member).create_keyspace(request).await {
+        Err(refused) if refused.code() != Code::AlreadyExists => Err(refused),
+        _ => Ok(()),
+    }
 }
 
 fn report() -> Report {

@@ -137,11 +137,11 @@ pub(super) fn command(request: &Request) -> Option<Command> {
         }
         What::Write(changes) => changes.iter().map(change).collect(),
     };
-    Some(Command {
-        request_id: request.request_id.clone(),
+    Some(Command::new(
+        request.request_id.clone(),
         changes,
-        events: Vec::new(),
-    })
+        Vec::new(),
+    ))
 }
 
 fn change((record, expected, value): &(usize, u64, Option<String>)) -> Change {
@@ -166,7 +166,7 @@ pub(super) fn told_refusal(refusal: &Refusal, records: usize) -> Told {
             let record = (0..records).find(|record| key(*record) == *at);
             record.map_or(Told::Refused, |record| Told::Conflict(record, found.0))
         }
-        Refusal::Invalid { .. } => Told::Refused,
+        Refusal::Invalid { .. } | Refusal::Missing { .. } | Refusal::Exists { .. } => Told::Refused,
     }
 }
 

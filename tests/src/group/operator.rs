@@ -239,11 +239,8 @@ impl World {
             let RecordKey::Coordinator(id) = change.key else {
                 continue;
             };
-            let command = Command {
-                request_id: format!("operator-{id}-{}-{}", change.expected, self.now_us),
-                changes: vec![change],
-                events: Vec::new(),
-            };
+            let request_id = format!("operator-{id}-{}-{}", change.expected, self.now_us);
+            let command = Command::new(request_id, vec![change], Vec::new());
             let (token, deadline_ms) = (NOBODY, None);
             self.input(
                 leader,

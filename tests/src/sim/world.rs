@@ -508,9 +508,6 @@ fn tablet(index: usize, set: &ReplicaSetName) -> Tablet {
 fn policy(set: &ReplicaSetName, acks: u32) -> Command {
     let mut record = forming_set(set.clone());
     record.durability = Durability::SemiSync { acks };
-    Command {
-        request_id: "policy".to_owned(),
-        changes: vec![Change::put(Revision::ZERO, RecordValue::ReplicaSet(record))],
-        events: Vec::new(),
-    }
+    let change = Change::put(Revision::ZERO, RecordValue::ReplicaSet(record));
+    Command::new("policy".to_owned(), vec![change], Vec::new())
 }

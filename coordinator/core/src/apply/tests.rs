@@ -71,11 +71,7 @@ fn event(message: &str) -> AuditEvent {
 }
 
 fn command(id: &str, changes: Vec<Change>) -> Command {
-    Command {
-        request_id: id.to_owned(),
-        changes,
-        events: vec![event(id)],
-    }
+    Command::new(id.to_owned(), changes, vec![event(id)])
 }
 
 /// Applies at the next index.

@@ -177,17 +177,25 @@ fn event() -> impl Strategy<Value = AuditEvent> {
     )
 }
 
-fn outcome() -> impl Strategy<Value = Result<Revision, Refusal>> {
+fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
-        any::<u64>().prop_map(|revision| Ok(Revision(revision))),
-        ".{1,20}".prop_map(|reason| Err(Refusal::Invalid { reason })),
+        ".{1,20}".prop_map(|reason| Refusal::Invalid { reason }),
+        ".{1,20}".prop_map(|reason| Refusal::Missing { reason }),
+        ".{1,20}".prop_map(|reason| Refusal::Exists { reason }),
         (value(), any::<u64>(), any::<u64>()).prop_map(|(value, expected, found)| {
-            Err(Refusal::Conflict {
+            Refusal::Conflict {
                 key: value.key(),
                 expected: Revision(expected),
                 found: Revision(found),
-            })
+            }
         }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Result<Revision, Refusal>> {
+    prop_oneof![
+        any::<u64>().prop_map(|revision| Ok(Revision(revision))),
+        refusal().prop_map(Err),
     ]
 }
 
@@ -220,7 +228,13 @@ fn state() -> impl Strategy<Value = State> {
 proptest! {
     #[test]
     fn commands_round_trip(id in ".{0,20}", changes in vec(change(), 0..6), events in vec(event(), 0..3)) {
-        let command = Command { request_id: id, changes, events };
+        let command = Command::new(id, changes, events);
+        prop_assert_eq!(decode_command(&encode_command(&command)), Ok(command));
+    }
+
+    #[test]
+    fn refusals_round_trip(id in ".{0,20}", refusal in refusal()) {
+        let command = Command::refusal(id, refusal);
         prop_assert_eq!(decode_command(&encode_command(&command)), Ok(command));
     }
 

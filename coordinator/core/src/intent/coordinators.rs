@@ -104,7 +104,8 @@ fn known(state: &State, id: u64) -> Result<&Versioned<Coordinator>, Refusal> {
         ids.join(", ")
     };
     state.coordinators.get(&id).ok_or_else(|| {
-        Refusal::invalid(format!("there is no coordinator {id}; there is: {}", ids()))
+        let reason = format!("there is no coordinator {id}; there is: {}", ids());
+        Refusal::Missing { reason }
     })
 }
 
@@ -122,7 +123,7 @@ fn leave(state: &State, id: u64) -> Result<Change, Refusal> {
     Ok(Change::put(old.revision, RecordValue::Coordinator(new)))
 }
 
-/// What applying would refuse is refused here, so that it costs no log entry.
+/// What applying would refuse is refused here, so that it costs no log entry where the caller gave no request id.
 fn checked(state: &State, command: Command) -> Result<Command, Refusal> {
     apply::check(state, &command).map(|()| command)
 }

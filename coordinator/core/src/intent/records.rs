@@ -41,11 +41,8 @@ pub fn write_records(
         }
     }
     check_shards(state, changes)?;
-    let command = Command {
-        request_id: request_id.to_owned(),
-        changes: changes.to_vec(),
-        events: events(changes, now),
-    };
+    let events = events(changes, now);
+    let command = Command::new(request_id.to_owned(), changes.to_vec(), events);
     let bytes = codec::encode_command(&command).len();
     if bytes > PROPOSAL_BYTES_MAX {
         return refuse(format!(

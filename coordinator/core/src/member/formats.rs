@@ -38,13 +38,8 @@ fn learn(record: Versioned<Coordinator>, formats: u32) -> Command {
         formats,
         ..record.value
     };
-    Command {
-        // The same for every attempt at the same record, so that it is applied once.
-        request_id: format!("formats-{id}-{}-{formats}", record.revision),
-        changes: vec![Change::put(
-            record.revision,
-            RecordValue::Coordinator(value),
-        )],
-        events: Vec::new(),
-    }
+    // The same for every attempt at the same record, so that it is applied once.
+    let request_id = format!("formats-{id}-{}-{formats}", record.revision);
+    let change = Change::put(record.revision, RecordValue::Coordinator(value));
+    Command::new(request_id, vec![change], Vec::new())
 }

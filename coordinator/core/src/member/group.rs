@@ -200,18 +200,17 @@ impl Member {
             return;
         };
         let key = RecordKey::Coordinator(id);
-        let command = Command {
-            // The same for every attempt at the same record, so that it is applied once.
-            request_id: format!("forget-coordinator-{id}-{}", record.revision),
-            changes: vec![Change::delete(record.revision, key.clone())],
-            events: vec![AuditEvent {
-                time_unix_ms: now.unix_ms,
-                kind: "coordinator.removed".to_owned(),
-                subject: key.to_string(),
-                message: format!("coordinator {id} has left the group"),
-                evidence: Vec::new(),
-            }],
+        let event = AuditEvent {
+            time_unix_ms: now.unix_ms,
+            kind: "coordinator.removed".to_owned(),
+            subject: key.to_string(),
+            message: format!("coordinator {id} has left the group"),
+            evidence: Vec::new(),
         };
+        // The same for every attempt at the same record, so that it is applied once.
+        let request_id = format!("forget-coordinator-{id}-{}", record.revision);
+        let change = Change::delete(record.revision, key);
+        let command = Command::new(request_id, vec![change], vec![event]);
         drop(self.propose(&command));
     }
 
@@ -234,17 +233,14 @@ impl Member {
                 message.push_str(&format!("; {word} {}", list(ids)));
             }
         }
-        let command = Command {
-            request_id: format!("membership-{index}"),
-            changes: Vec::new(),
-            events: vec![AuditEvent {
-                time_unix_ms: now.unix_ms,
-                kind: "coordinator.membership".to_owned(),
-                subject: format!("cluster/{}", self.config.cluster_id),
-                message,
-                evidence: Vec::new(),
-            }],
+        let event = AuditEvent {
+            time_unix_ms: now.unix_ms,
+            kind: "coordinator.membership".to_owned(),
+            subject: format!("cluster/{}", self.config.cluster_id),
+            message,
+            evidence: Vec::new(),
         };
+        let command = Command::new(format!("membership-{index}"), Vec::new(), vec![event]);
         drop(self.propose(&command));
     }
 

@@ -14,6 +14,8 @@ use crate::{
     refusal::Refusal,
 };
 
+mod requests;
+
 struct Host {
     member: Option<Member>,
     disk: Stored,
@@ -223,11 +225,8 @@ impl World {
         let key = crate::command::RecordKey::Coordinator(record.id);
         let expected = member.core().state().revision_of(&key);
         let request_id = format!("put-{}-{}", record.id, self.now_ms);
-        let command = Command {
-            request_id,
-            changes: vec![Change::put(expected, RecordValue::Coordinator(record))],
-            events: Vec::new(),
-        };
+        let change = Change::put(expected, RecordValue::Coordinator(record));
+        let command = Command::new(request_id, vec![change], Vec::new());
         let token = self.propose(leader, &command);
         self.rounds(5);
         self.done.remove(&token).expect("an outcome")
@@ -245,51 +244,7 @@ impl World {
 }
 
 fn nothing(request_id: &str) -> Command {
-    Command {
-        request_id: request_id.to_owned(),
-        changes: Vec::new(),
-        events: Vec::new(),
-    }
-}
-
-#[test]
-fn writes_are_answered_and_a_retry_is_applied_once() {
-    let mut world = World::new(3);
-    let leader = world.leader();
-    let first = world.propose(leader, &nothing("a"));
-    world.rounds(3);
-    let again = world.propose(leader, &nothing("a"));
-    world.rounds(3);
-    assert!(world.done[&first].is_ok());
-    assert_eq!(world.done[&first], world.done[&again]);
-    let other = world
-        .hosts
-        .keys()
-        .copied()
-        .find(|id| *id != leader)
-        .unwrap();
-    let refused = world.propose(other, &nothing("b"));
-    world.rounds(1);
-    let address = Some(format!("c{leader}:15100"));
-    let error = WriteError::NotLeader { leader: address };
-    assert_eq!(world.done[&refused], Err(error));
-}
-
-#[test]
-fn a_write_after_its_deadline_is_not_proposed() {
-    let mut world = World::new(1);
-    let leader = world.leader();
-    let token = world.token();
-    let input = Input::Propose {
-        token,
-        command: nothing("late"),
-        deadline_ms: Some(world.now_ms - 1),
-    };
-    world.take(leader, input);
-    world.rounds(2);
-    assert_eq!(world.done[&token], Err(WriteError::Late));
-    let state = world.hosts[&leader].member.as_ref().unwrap().core().state();
-    assert_eq!(crate::apply::remembered(state, "late"), None);
+    Command::new(request_id.to_owned(), Vec::new(), Vec::new())
 }
 
 #[test]

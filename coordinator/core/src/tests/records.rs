@@ -139,3 +139,38 @@ fn generations_grow_whatever_is_deleted_and_schema_changes_finish() {
     grows(&stage, "a schema less");
     assert!(stage.core.state().schema_changes.is_empty());
 }
+
+/// What the log would not take is refused where the refusal can be remembered, for it follows from the records.
+#[test]
+fn what_changes_too_many_records_at_a_time_is_refused_as_an_intent() {
+    for (tables, name_length, fits) in [
+        (1_022, 5, true),
+        (1_024, 5, false),
+        (120, 1_000, true),
+        (130, 1_000, false),
+    ] {
+        let mut stage = Stage::stable(1);
+        let keyspace: vt_proto::ids::KeyspaceName = "commerce".parse().unwrap();
+        let state = stage.core.state();
+        let create = intent::create_keyspace(state, &keyspace, None, "k", stage.now).unwrap();
+        stage.submit(create).unwrap();
+        for number in 0..tables {
+            let table = vec![(format!("{number:0name_length$}"), "{}".to_owned())];
+            let (state, id) = (stage.core.state(), number.to_string());
+            let apply = intent::apply_vschema(state, &keyspace, table, &id, stage.now).unwrap();
+            stage.submit(apply).unwrap();
+        }
+        let state = stage.core.state();
+        let one = vec![("x".to_owned(), "{}".to_owned())];
+        let replace = intent::replace_vschema(state, &keyspace, one, "r", stage.now);
+        let delete = intent::delete_keyspace(state, &keyspace, "d", stage.now);
+        // Both are one change for each table, and one or two more.
+        for made in [replace, delete.clone()] {
+            assert_eq!(made.is_ok(), fits, "{tables} tables: {made:?}");
+        }
+        let Ok(delete) = delete else { continue };
+        assert!(crate::codec::encode_command(&delete).len() <= crate::peer::PROPOSAL_BYTES_MAX);
+        stage.submit(delete).unwrap();
+        assert!(stage.core.state().vschema_tables.is_empty());
+    }
+}

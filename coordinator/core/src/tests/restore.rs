@@ -216,11 +216,8 @@ fn what_a_survivor_stored_is_replayed_to_the_end() {
     };
     for (index, id) in [(2, 2), (4, 3)] {
         let value = RecordValue::Coordinator(put(id));
-        let command = Command {
-            request_id: format!("r{index}"),
-            changes: vec![Change::put(Revision::ZERO, value)],
-            events: Vec::new(),
-        };
+        let change = Change::put(Revision::ZERO, value);
+        let command = Command::new(format!("r{index}"), vec![change], Vec::new());
         let entry = |index, data| vt_proto::wire::RaftEntry {
             index,
             term: 1,

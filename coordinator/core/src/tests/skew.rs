@@ -1,5 +1,5 @@
-//! One version of skew, both ways: what the first format's members wrote is read, and what is written in a group that has one of them
-//! is what they would have written. The bytes under `codfirst_format/` were written by such a member.
+//! One version of skew, both ways: what members of older formats wrote is read, and what is written in a group that has one of them
+//! is what they would have written. The bytes under `first_format/` and `second_format/` were written by such members.
 
 use vt_proto::{
     epoch::Revision,
@@ -12,25 +12,38 @@ use crate::{
         CodecError, command_from, decode_command, decode_state, encode_command, encode_state,
         state_from,
     },
-    command::{Change, Command, RecordValue},
+    command::{Change, Command, RecordKey, RecordValue},
     format,
+    intent::refused,
+    refusal::Refusal,
     state::State,
 };
 
-const COMMAND: &str = include_str!("first_format/command.hex");
-const STATE: &str = include_str!("first_format/state.hex");
-/// What that member said of its state.
-const HASH: u64 = 455195590537104616;
+/// What a member of an older format wrote, and what it said of its state.
+struct Written {
+    format: u32,
+    command: &'static str,
+    state: &'static str,
+    hash: u64,
+}
+
+const FIRST: Written = Written {
+    format: format::FIRST,
+    command: include_str!("first_format/command.hex"),
+    state: include_str!("first_format/state.hex"),
+    hash: 455195590537104616,
+};
+const SECOND: Written = Written {
+    format: format::COORDINATORS,
+    command: include_str!("second_format/command.hex"),
+    state: include_str!("second_format/state.hex"),
+    hash: 12391226754799670804,
+};
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.split_whitespace().flat_map(str::chars).collect();
     let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
     digits.chunks(2).map(byte).collect()
-}
-
-/// As a member of the first format reads.
-fn old_command(bytes: &[u8]) -> Result<Command, CodecError> {
-    command_from(bytes, format::FIRST)
 }
 
 fn put(value: RecordValue) -> Change {
@@ -48,11 +61,7 @@ fn member(id: u64, formats: u32) -> RecordValue {
 }
 
 fn command(id: &str, changes: Vec<Change>) -> Command {
-    Command {
-        request_id: id.to_owned(),
-        changes,
-        events: Vec::new(),
-    }
+    Command::new(id.to_owned(), changes, Vec::new())
 }
 
 fn cell(name: &str) -> RecordValue {
@@ -61,48 +70,108 @@ fn cell(name: &str) -> RecordValue {
 }
 
 #[test]
-fn what_the_first_format_wrote_is_read_and_written_again_bit_by_bit() {
-    let bytes = unhex(COMMAND);
-    let read = decode_command(&bytes).unwrap();
-    assert_eq!(read.changes.len(), 8, "one of each kind, and a deletion");
-    assert_eq!(encode_command(&read), bytes);
+fn what_older_formats_wrote_is_read_and_written_again_bit_by_bit() {
+    let of_each_kind = 8;
+    // Changes of the command; next coordinator, records, events and requests of the state.
+    let cases = [
+        (FIRST, of_each_kind, (1, [7, 1, 3])),
+        (SECOND, 3, (4, [11, 2, 7])),
+    ];
+    for (older, changes, numbers) in cases {
+        let bytes = unhex(older.command);
+        let read = decode_command(&bytes).unwrap();
+        assert_eq!(read.changes.len(), changes);
+        assert_eq!(encode_command(&read), bytes);
 
-    let bytes = unhex(STATE);
-    let state = decode_state(&bytes).unwrap();
-    assert_eq!((state.format, state.next_coordinator), (format::FIRST, 1));
-    assert_eq!(state.records().count(), 7);
-    assert_eq!((state.events.len(), state.requests.len()), (1, 3));
-    assert_eq!(encode_state(&state), bytes);
-    assert_eq!(state.hash(), HASH);
+        let bytes = unhex(older.state);
+        let state = decode_state(&bytes).unwrap();
+        assert_eq!(state.format, older.format);
+        let counts = [
+            state.records().count(),
+            state.events.len(),
+            state.requests.len(),
+        ];
+        assert_eq!((state.next_coordinator, counts), numbers);
+        assert_eq!(encode_state(&state), bytes);
+        assert_eq!(state.hash(), older.hash);
+    }
 }
 
 /// A new member leads, an old one follows: the same bytes go to both until the old one is gone.
 #[test]
 fn a_mixed_group_holds_one_state_until_the_last_member_is_upgraded() {
-    let mut new = decode_state(&unhex(STATE)).unwrap();
-    let mut old = new.clone();
-    let mut index = new.applied;
-    for number in 0..20 {
-        index += 1;
-        let name = format!("cell{number}");
-        let bytes = encode_command(&command(&name, vec![put(cell(&name))]));
-        let at_old = old_command(&bytes).unwrap();
-        let at_new = decode_command(&bytes).unwrap();
-        assert_eq!(
-            apply(&mut old, index, &at_old),
-            apply(&mut new, index, &at_new)
-        );
-        let written = encode_state(&new);
-        assert_eq!(written, encode_state(&old));
-        assert_eq!(state_from(&written, format::FIRST).as_ref(), Ok(&old));
+    for older in [FIRST, SECOND] {
+        let mut new = decode_state(&unhex(older.state)).unwrap();
+        let mut old = new.clone();
+        let mut index = new.applied;
+        for number in 0..20 {
+            index += 1;
+            let name = format!("cell{}", number / 2);
+            // The second of the same name is refused when it is applied, and a refusal from the state is not written.
+            let id = format!("{number}");
+            assert_eq!(refused(&new, &id, &Refusal::invalid("no")), None);
+            let bytes = encode_command(&command(&id, vec![put(cell(&name))]));
+            let at_old = command_from(&bytes, older.format).unwrap();
+            let at_new = decode_command(&bytes).unwrap();
+            assert_eq!(
+                apply(&mut old, index, &at_old),
+                apply(&mut new, index, &at_new)
+            );
+            let written = encode_state(&new);
+            assert_eq!(written, encode_state(&old));
+            assert_eq!(state_from(&written, older.format).as_ref(), Ok(&old));
+        }
+        assert_eq!(new.format, older.format);
     }
-    assert_eq!(new.format, format::FIRST);
+}
+
+/// What was refused from the state stands in the log, in snapshots and for every later attempt, once all understand that.
+#[test]
+fn a_refusal_is_written_when_the_last_member_is_upgraded() {
+    const ID: &str = "refused";
+    let mut state = decode_state(&unhex(SECOND.state)).unwrap();
+    let missing = Refusal::Missing {
+        reason: "there is no cell late".to_owned(),
+    };
+    let mut index = state.applied;
+    for id in 1..=3 {
+        assert_eq!(refused(&state, ID, &missing), None, "{id} is old");
+        index += 1;
+        let key = RecordKey::Coordinator(id);
+        let upgraded = Change::put(state.revision_of(&key), member(id, format::REFUSALS));
+        let upgrade = command(&format!("upgrade-{id}"), vec![upgraded]);
+        assert_eq!(apply(&mut state, index, &upgrade), Ok(Revision(index)));
+    }
+    assert_eq!(state.format, format::REFUSALS);
+    let bytes = encode_command(&refused(&state, ID, &missing).unwrap());
+    let error = command_from(&bytes, format::COORDINATORS).unwrap_err();
+    let newer = |error: &CodecError| {
+        matches!(
+            error,
+            CodecError::Newer {
+                found: 3,
+                understood: 2,
+                ..
+            }
+        )
+    };
+    assert!(newer(&error), "{error}");
+    let told = apply(&mut state, index + 1, &decode_command(&bytes).unwrap());
+    assert_eq!(told, Err(missing.clone()));
+    let bytes = encode_state(&state);
+    let error = state_from(&bytes, format::COORDINATORS).unwrap_err();
+    assert!(newer(&error), "{error}");
+    let mut restarted = decode_state(&bytes).unwrap();
+    assert_eq!(restarted, state);
+    let late = command(ID, vec![put(cell("late"))]);
+    assert_eq!(apply(&mut restarted, index + 2, &late), Err(missing));
+    assert_eq!(restarted.revision_of(&cell("late").key()), Revision::ZERO);
 }
 
 #[test]
 fn an_old_member_refuses_what_it_cannot_understand() {
-    let joins = command("join", vec![put(member(1, format::NEWEST))]);
-    let error = old_command(&encode_command(&joins)).unwrap_err();
+    let joins = command("join", vec![put(member(1, format::COORDINATORS))]);
+    let error = command_from(&encode_command(&joins), format::FIRST).unwrap_err();
     assert!(
         matches!(
             error,

@@ -105,11 +105,8 @@ fn shop() -> State {
         shard("shop", "80-", "main"),
         tablet(),
     ];
-    let command = Command {
-        request_id: "setup".to_owned(),
-        changes: records.into_iter().map(create).collect(),
-        events: Vec::new(),
-    };
+    let changes = records.into_iter().map(create).collect();
+    let command = Command::new("setup".to_owned(), changes, Vec::new());
     assert!(apply::apply(&mut state, 1, &command).is_ok());
     state
 }
