@@ -56,8 +56,10 @@ pub(super) enum Told {
     Written(u64),
     Conflict(usize, u64),
     Refused,
-    /// Not done here, or not known whether: to be asked again.
-    Again,
+    /// Not done here, or not known whether: to be asked again, of the leader if the member named it.
+    Again {
+        leader: Option<usize>,
+    },
 }
 
 /// What a client waits for.
@@ -104,6 +106,15 @@ impl Client {
 
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_none()
+    }
+
+    /// A member did not do it: whom to ask next.
+    fn sent_away(&mut self, by: usize, leader: Option<usize>, members: u64) {
+        if let Some(leader) = leader {
+            self.favourite = leader;
+        } else if self.favourite == by {
+            self.favourite = self.random.between(0, members - 1) as usize;
+        }
     }
 }
 
@@ -203,7 +214,7 @@ fn answer(told: &Told) -> Answer {
             found: *found,
         },
         Told::Refused => Answer::Refused,
-        Told::Again => Answer::Unknown,
+        Told::Again { .. } => Answer::Unknown,
     }
 }
 
@@ -230,7 +241,11 @@ impl World {
             self.history.call(index as u64, moment, call)
         });
         let healed = self.healed_us.is_some();
+        let members = self.hosts.len() as u64;
         let client = &mut self.clients[index];
+        if client.random.chance(15) || client.favourite >= members as usize {
+            client.favourite = client.random.between(0, members - 1) as usize;
+        }
         client.operation += 1;
         client.pending = Some(Pending {
             id,
@@ -270,7 +285,6 @@ impl World {
     }
 
     fn attempt(&mut self, index: usize) {
-        let members = self.hosts.len() as u64;
         let forget = self.sabotage == Some(Sabotage::ForgetDedupe);
         let client = &mut self.clients[index];
         let Some(pending) = &mut client.pending else {
@@ -278,9 +292,6 @@ impl World {
         };
         pending.attempts_left = pending.attempts_left.saturating_sub(1);
         client.attempt += 1;
-        if client.random.chance(15) || client.favourite >= members as usize {
-            client.favourite = client.random.between(0, members - 1) as usize;
-        }
         let host = client.favourite;
         let again = if forget {
             format!("-{}", client.attempt)
@@ -307,22 +318,28 @@ impl World {
         }
     }
 
-    /// A client has waited for long.
+    /// A client has waited for long: it turns to anybody.
     pub(super) fn client_patience(&mut self, index: usize, attempt: u64) {
-        let client = &mut self.clients[index];
-        if client.attempt != attempt || client.is_idle() {
-            return;
-        }
         let members = self.hosts.len() as u64;
-        client.favourite = client.random.between(0, members - 1) as usize;
-        self.again(index);
+        let client = &mut self.clients[index];
+        if client.attempt == attempt && !client.is_idle() {
+            client.favourite = client.random.between(0, members - 1) as usize;
+            self.client_asks_again(index, attempt);
+        }
     }
 
-    fn again(&mut self, index: usize) {
-        let pending = self.clients[index].pending.as_ref();
-        let Some(pending) = pending else { return };
+    /// A client asks again, unless it has done so meanwhile.
+    pub(super) fn client_asks_again(&mut self, index: usize, attempt: u64) {
+        let client = &self.clients[index];
+        let Some(pending) = client
+            .pending
+            .as_ref()
+            .filter(|_| client.attempt == attempt)
+        else {
+            return;
+        };
         if pending.attempts_left == 0 && pending.id.is_some() {
-            self.finish(index, &Told::Again);
+            self.finish(index, &Told::Again { leader: None });
         } else {
             self.attempt(index);
         }
@@ -335,15 +352,13 @@ impl World {
         if client.is_idle() || client.operation != operation {
             return;
         }
-        if *told == Told::Again {
-            if client.favourite == host {
-                client.favourite = client.random.between(0, members - 1) as usize;
-            }
+        if let Told::Again { leader } = told {
+            client.sent_away(host, *leader, members);
             // Asked again a little later, and not beside an attempt that is under way.
             let (attempt, wait_us) = (client.attempt, client.random.between(1, 40) * MS);
             self.after(
                 wait_us,
-                Happening::ClientPatience {
+                Happening::ClientAsksAgain {
                     client: index,
                     attempt,
                 },
@@ -360,7 +375,7 @@ impl World {
             return;
         };
         match (&pending.what, told) {
-            (What::Prepare, Told::Again) => {}
+            (What::Prepare, Told::Again { .. }) => {}
             (What::Prepare, _) => self.prepared = true,
             (What::Read(records), Told::Read(found, _)) => {
                 let revisions = found.iter().map(|found| found.as_ref().map_or(0, |f| f.0));
@@ -391,5 +406,34 @@ impl World {
             self.judge.answered(&self.history, id, *index, &request_id);
         }
         self.after(wait_us, Happening::ClientTurn { client: index });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::Plan;
+
+    /// Who only guesses may miss the leader among many machines that are gone.
+    #[test]
+    fn a_client_asks_the_leader_that_it_is_told_of() {
+        for seed in 0..100 {
+            let mut world = World::new(&Plan::of(seed));
+            let leader = world.hosts.len() - 1;
+            world.client_turn(0);
+            let client = &world.clients[0];
+            let (operation, attempt) = (client.operation, client.attempt);
+            let told = Told::Again {
+                leader: Some(leader),
+            };
+            world.answered(0, operation, 0, &told);
+            // Another member, which knows no leader, speaks late.
+            world.answered(0, operation, 0, &Told::Again { leader: None });
+            while world.clients[0].attempt == attempt {
+                world.go_on();
+            }
+            let client = &world.clients[0];
+            assert_eq!(client.favourite, leader, "seed {seed}");
+        }
     }
 }

@@ -276,7 +276,11 @@ impl World {
                     Err(error) => {
                         let id = self.hosts[host].id;
                         self.note(|| format!("member {id} does not write: {error}"));
-                        Told::Again
+                        let leader = match &error {
+                            WriteError::NotLeader { leader } => self.at_address(leader.as_deref()),
+                            _ => None,
+                        };
+                        Told::Again { leader }
                     }
                 };
                 self.tell(host, token, told);
@@ -285,7 +289,7 @@ impl World {
             Output::Readable { token, outcome } => {
                 let told = match outcome {
                     Ok(()) => self.read(host, token),
-                    Err(_) => Told::Again,
+                    Err(_) => Told::Again { leader: None },
                 };
                 self.tell(host, token, told);
             }
@@ -300,6 +304,12 @@ impl World {
             | Output::Decided { .. }
             | Output::Addresses => {}
         }
+    }
+
+    /// The machine that has this address.
+    fn at_address(&self, address: Option<&str>) -> Option<usize> {
+        let is_it = |host: &Host| Some(operator::address(host.id).as_str()) == address;
+        self.hosts.iter().position(is_it)
     }
 
     /// A member has ended itself: rightly only if it was removed.
@@ -325,7 +335,7 @@ impl World {
             },
         )) = asked
         else {
-            return Told::Again;
+            return Told::Again { leader: None };
         };
         let state = process.member.core().state();
         let found = records.iter().map(|record| client::found(state, *record));

@@ -102,6 +102,10 @@ pub(super) enum Happening {
         client: usize,
         attempt: u64,
     },
+    ClientAsksAgain {
+        client: usize,
+        attempt: u64,
+    },
     FaultBegins {
         index: usize,
     },
@@ -156,18 +160,13 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut world = World::new(plan);
     world.begin();
     while world.violation.is_none() && world.done_us.is_none() {
-        let Some(((at_us, _), happening)) = world.queue.pop_first() else {
-            world.violation = Some("nothing happens any more".to_owned());
-            break;
-        };
-        world.now_us = at_us;
-        world.happen(happening);
+        world.go_on();
     }
     world.outcome()
 }
 
 impl World {
-    fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let count = *random.pick(&[3u64, 3, 5]);
         let mut machines = random.fork("hosts");
@@ -286,6 +285,16 @@ impl World {
         }
     }
 
+    /// Lets the next thing happen.
+    pub(super) fn go_on(&mut self) {
+        let Some(((at_us, _), happening)) = self.queue.pop_first() else {
+            self.violation = Some("nothing happens any more".to_owned());
+            return;
+        };
+        self.now_us = at_us;
+        self.happen(happening);
+    }
+
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tick { host, life } => self.tick(host, life),
@@ -304,6 +313,9 @@ impl World {
             }
             Happening::ClientTurn { client } => self.client_turn(client),
             Happening::ClientPatience { client, attempt } => self.client_patience(client, attempt),
+            Happening::ClientAsksAgain { client, attempt } => {
+                self.client_asks_again(client, attempt);
+            }
             Happening::FaultBegins { index } => self.fault_begins(index),
             Happening::FaultEnds { index } => self.fault_ends(index),
             Happening::Operate => self.operate(),
