@@ -129,18 +129,10 @@ impl raft_transport_server::RaftTransport for RaftTransport {
             let message = format!("this is cluster {cluster_id}, not {theirs}");
             return Err(Status::failed_precondition(message));
         }
-        let request_id = format!("join-{}-{}", request.member_id, request.directory_id);
         let look = self.handle.read(true, move |core, status| {
             let (id, directory, formats) =
                 (request.member_id, &request.directory_id, request.formats);
-            join(
-                core.state(),
-                id,
-                directory,
-                formats,
-                &request_id,
-                status.now,
-            )
+            join(core.state(), id, directory, formats, status.now)
         });
         let command = look.await.map_err(error::of_read)?;
         if let Some(command) = command.map_err(|refusal| error::of_refusal(&refusal))? {

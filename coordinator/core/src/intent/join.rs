@@ -16,7 +16,6 @@ pub fn join(
     id: u64,
     directory_id: &str,
     formats: u32,
-    request_id: &str,
     now: Now,
 ) -> Result<Option<Command>, Refusal> {
     if directory_id.is_empty() {
@@ -48,12 +47,15 @@ pub fn join(
         ..old.clone()
     };
     let change = Change::put(record.revision, RecordValue::Coordinator(new));
-    Ok(Some(command(request_id, vec![change], event)))
+    // The same for every attempt at the same record: one that lost against a change of it must not be the last.
+    let request_id = format!("join-{id}-{directory_id}-{}", record.revision);
+    Ok(Some(command(&request_id, vec![change], event)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::apply;
 
     #[test]
     fn a_directory_is_bound_once() {
@@ -80,7 +82,7 @@ mod tests {
             (4, "d4", Err("there is no coordinator 4")),
         ];
         for (id, directory, expected) in cases {
-            match (join(&state, id, directory, 1, "r", now), expected) {
+            match (join(&state, id, directory, 1, now), expected) {
                 (Ok(command), Ok(changes)) => assert_eq!(command.is_some(), changes, "{id}"),
                 (Err(refusal), Err(text)) => {
                     assert!(refusal.to_string().contains(text), "{refusal}");
@@ -88,8 +90,30 @@ mod tests {
                 (found, _) => panic!("{id} {directory}: {found:?}"),
             }
         }
-        let command = join(&state, 2, "d2", 1, "r", now).unwrap().unwrap();
-        crate::apply::apply(&mut state, 2, &command).unwrap();
+        let command = join(&state, 2, "d2", 1, now).unwrap().unwrap();
+        apply(&mut state, 2, &command).unwrap();
         assert_eq!(state.coordinators[&2].value.directory_id, "d2");
+    }
+
+    #[test]
+    fn who_lost_against_a_change_of_the_record_joins_when_it_asks_again() {
+        let record = |address: &str| Coordinator {
+            id: 1,
+            address: address.to_owned(),
+            directory_id: String::new(),
+            standing: Standing::Voter,
+            formats: 0,
+        };
+        let mut state = State::first("test".to_owned(), 1, vec![record("c1:1")]);
+        let first = join(&state, 1, "d1", 1, Now::default());
+        let value = RecordValue::Coordinator(record("c1:2"));
+        let moved = Change::put(state.revision_of(&RecordKey::Coordinator(1)), value);
+        let moved = Command::new("moved".to_owned(), vec![moved], Vec::new());
+        apply(&mut state, 2, &moved).unwrap();
+        let lost = apply(&mut state, 3, &first.unwrap().unwrap());
+        assert!(matches!(lost, Err(Refusal::Conflict { .. })), "{lost:?}");
+        let again = join(&state, 1, "d1", 1, Now::default()).unwrap().unwrap();
+        apply(&mut state, 4, &again).unwrap();
+        assert_eq!(state.coordinators[&1].value.directory_id, "d1");
     }
 }
