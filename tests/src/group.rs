@@ -14,6 +14,7 @@ mod judge;
 mod network;
 mod operator;
 mod sabotage;
+mod serve;
 mod watcher;
 mod world;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use vt_coordinator_core::{
-    command::{Change, Command, RecordKey, RecordValue},
+    command::{Change, RecordKey, RecordValue},
     refusal::Refusal,
     state::State,
 };
@@ -14,7 +14,7 @@ use vt_proto::{
 };
 
 use super::{
-    network::MS,
+    network::{CLIENTS, MS},
     sabotage::Sabotage,
     world::{Happening, World},
 };
@@ -86,6 +86,7 @@ pub(super) struct Client {
     attempts_max: u64,
     pause_ms_max: u64,
     write_percent: u64,
+    delete_percent: u64,
 }
 
 impl Client {
@@ -100,6 +101,7 @@ impl Client {
             attempts_max: *random.pick(&[2, 5, 12]),
             pause_ms_max: *random.pick(&[10, 40, 150]),
             write_percent: *random.pick(&[30, 50, 70]),
+            delete_percent: *random.pick(&[6, 6, 40]),
             random,
         }
     }
@@ -136,10 +138,10 @@ pub(super) fn found(state: &State, record: usize) -> Option<(u64, String)> {
     }
 }
 
-/// The command that a request asks for; none for a read.
-pub(super) fn command(request: &Request) -> Option<Command> {
-    let changes = match &request.what {
-        What::Read(_) => return None,
+/// The changes that are asked for; none by a read.
+pub(super) fn changes(what: &What) -> Vec<Change> {
+    match what {
+        What::Read(_) => Vec::new(),
         What::Prepare => {
             let keyspace = Keyspace {
                 name: KEYSPACE.parse().expect("a name"),
@@ -147,12 +149,7 @@ pub(super) fn command(request: &Request) -> Option<Command> {
             vec![Change::put(Revision::ZERO, RecordValue::Keyspace(keyspace))]
         }
         What::Write(changes) => changes.iter().map(change).collect(),
-    };
-    Some(Command::new(
-        request.request_id.clone(),
-        changes,
-        Vec::new(),
-    ))
+    }
 }
 
 fn change((record, expected, value): &(usize, u64, Option<String>)) -> Change {
@@ -273,12 +270,14 @@ impl World {
         let changes = touched.into_iter().map(|record| {
             let known = client.known.get(&record).copied().unwrap_or(0);
             let stale = random.chance(4);
-            let expected = if stale {
+            let expected = if stale && random.chance(50) {
+                0
+            } else if stale {
                 random.between(0, known)
             } else {
                 known
             };
-            let delete = random.chance(6);
+            let delete = random.chance(client.delete_percent);
             (record, expected, (!delete).then(|| value.clone()))
         });
         What::Write(changes.collect())
@@ -312,7 +311,10 @@ impl World {
                 attempt,
             },
         );
-        for at_us in self.network.arrivals(self.now_us, 0, self.hosts[host].id) {
+        for at_us in self
+            .network
+            .arrivals(self.now_us, CLIENTS, self.hosts[host].id)
+        {
             let request = Box::new(request.clone());
             self.at(at_us, Happening::Request { host, request });
         }
@@ -401,6 +403,10 @@ impl World {
             Told::Read(..) if pending.since_heal => self.served_reads += 1,
             Told::Written(_) if pending.since_heal => self.served_writes += 1,
             _ => {}
+        }
+        if let (What::Write(_), Told::Conflict(..) | Told::Refused) = (&pending.what, told) {
+            let refused = self.judge.refused(&request_id);
+            self.check(refused);
         }
         if let (Some(id), Told::Written(index) | Told::Read(_, index)) = (pending.id, told) {
             self.judge.answered(&self.history, id, *index, &request_id);

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use vt_coordinator_core::{
     TICK_MS,
     event::Now,
-    member::{
-        Input, Limits, Member, MemberConfig, NodeStatus, Output, StopReason, Token, WriteError,
-    },
+    member::{Input, Limits, Member, MemberConfig, NodeStatus, Output, StopReason, Token},
     peer::Stored,
 };
 
 use super::{
-    client::{self, Request, Told, What},
+    client::Request,
     disk::Disk,
     network::MS,
     operator,
     sabotage::Sabotage,
+    serve::Asked,
     world::{Happening, World},
 };
 use crate::{group::judge::Said, sim::random::Random};
@@ -31,8 +30,10 @@ pub(super) struct Process {
     pub(super) member: Member,
     inbox: Vec<Input>,
     turn_due: bool,
-    asked: BTreeMap<Token, Request>,
-    last_token: u64,
+    /// Requests of clients to which it has not turned yet.
+    pub(super) arrived: Vec<Request>,
+    pub(super) asked: BTreeMap<Token, Asked>,
+    pub(super) last_token: u64,
 }
 
 /// One machine.
@@ -77,7 +78,7 @@ impl Host {
         }
     }
 
-    fn now(&self, now_us: u64) -> Now {
+    pub(super) fn now(&self, now_us: u64) -> Now {
         Now {
             monotonic_ms: now_us / MS,
             unix_ms: 1_700_000_000_000 + now_us / MS + self.wall_offset_ms,
@@ -127,6 +128,7 @@ impl World {
             member,
             inbox: Vec::new(),
             turn_due: false,
+            arrived: Vec::new(),
             asked: BTreeMap::new(),
             last_token: 0,
         });
@@ -156,15 +158,23 @@ impl World {
 
     /// Hands something to a member and sees to it that it turns to it.
     pub(super) fn input(&mut self, host: usize, input: Input) {
-        let machine = &mut self.hosts[host];
-        let (life, paused_until_us) = (machine.life, machine.paused_until_us);
-        let Some(process) = &mut machine.process else {
+        let Some(process) = &mut self.hosts[host].process else {
             return;
         };
         if process.inbox.len() >= INBOX_MAX && matches!(input, Input::Message(_)) {
             return;
         }
         process.inbox.push(input);
+        self.wake(host);
+    }
+
+    /// Sees to it that a member turns to what waits for it.
+    pub(super) fn wake(&mut self, host: usize) {
+        let machine = &mut self.hosts[host];
+        let (life, paused_until_us) = (machine.life, machine.paused_until_us);
+        let Some(process) = &mut machine.process else {
+            return;
+        };
         if !process.turn_due {
             process.turn_due = true;
             let soon_us = self.now_us + self.random.between(1, 200);
@@ -199,6 +209,8 @@ impl World {
             self.at(paused_until_us, Happening::Turn { host, life });
             return;
         }
+        // What it asks of the member joins the inbox of this turn.
+        self.serve(host);
         let machine = &mut self.hosts[host];
         let now = machine.now(self.now_us);
         let Some(process) = &mut machine.process else {
@@ -267,32 +279,9 @@ impl World {
                 }
                 self.flush(host, life);
             }
-            Output::Done { token, outcome } => {
-                let told = match outcome {
-                    Ok(revision) => Told::Written(revision.0),
-                    Err(WriteError::Refused(refusal)) => {
-                        client::told_refusal(&refusal, self.records)
-                    }
-                    Err(error) => {
-                        let id = self.hosts[host].id;
-                        self.note(|| format!("member {id} does not write: {error}"));
-                        let leader = match &error {
-                            WriteError::NotLeader { leader } => self.at_address(leader.as_deref()),
-                            _ => None,
-                        };
-                        Told::Again { leader }
-                    }
-                };
-                self.tell(host, token, told);
-            }
+            Output::Done { token, outcome } => self.done(host, token, outcome),
             Output::Stopped(why) => self.ended(host, why),
-            Output::Readable { token, outcome } => {
-                let told = match outcome {
-                    Ok(()) => self.read(host, token),
-                    Err(_) => Told::Again { leader: None },
-                };
-                self.tell(host, token, told);
-            }
+            Output::Readable { token, outcome } => self.readable(host, token, outcome),
             Output::Refused { from, why } => {
                 let id = self.hosts[host].id;
                 self.note(|| format!("member {id} does not listen to {from}: {why}"));
@@ -306,12 +295,6 @@ impl World {
         }
     }
 
-    /// The machine that has this address.
-    fn at_address(&self, address: Option<&str>) -> Option<usize> {
-        let is_it = |host: &Host| Some(operator::address(host.id).as_str()) == address;
-        self.hosts.iter().position(is_it)
-    }
-
     /// A member has ended itself: rightly only if it was removed.
     fn ended(&mut self, host: usize, why: StopReason) {
         let id = self.hosts[host].id;
@@ -322,77 +305,6 @@ impl World {
         }
         self.crash(host);
         self.hosts[host].ended = Some(why);
-    }
-
-    fn read(&self, host: usize, token: Token) -> Told {
-        let process = self.hosts[host].process.as_ref();
-        let asked = process.and_then(|p| Some((p, p.asked.get(&token)?)));
-        let Some((
-            process,
-            Request {
-                what: What::Read(records),
-                ..
-            },
-        )) = asked
-        else {
-            return Told::Again { leader: None };
-        };
-        let state = process.member.core().state();
-        let found = records.iter().map(|record| client::found(state, *record));
-        Told::Read(found.collect(), state.applied)
-    }
-
-    fn tell(&mut self, host: usize, token: Token, told: Told) {
-        let process = self.hosts[host].process.as_mut();
-        let Some(request) = process.and_then(|p| p.asked.remove(&token)) else {
-            return;
-        };
-        let id = self.hosts[host].id;
-        for at_us in self.network.arrivals(self.now_us, id, 0) {
-            let (client, operation, told) = (request.client, request.operation, told.clone());
-            let told = Box::new(told);
-            self.at(
-                at_us,
-                Happening::Answer {
-                    client,
-                    operation,
-                    host,
-                    told,
-                },
-            );
-        }
-    }
-
-    /// A client's request arrives.
-    pub(super) fn request(&mut self, host: usize, request: Request) {
-        let Some(process) = &mut self.hosts[host].process else {
-            return;
-        };
-        process.last_token += 1;
-        let token = Token(process.last_token);
-        let command = client::command(&request);
-        process.asked.insert(token, request);
-        match command {
-            Some(command) => self.input(
-                host,
-                Input::Propose {
-                    token,
-                    command,
-                    deadline_ms: None,
-                },
-            ),
-            None if self.sabotage == Some(Sabotage::SkipReadIndex) => {
-                let told = self.read(host, token);
-                self.tell(host, token, told);
-            }
-            None => self.input(
-                host,
-                Input::Read {
-                    token,
-                    of_leader: false,
-                },
-            ),
-        }
     }
 
     /// Begins the next flush if the disk is free.

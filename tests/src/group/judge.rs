@@ -1,7 +1,7 @@
 //! What no member may do, watched from outside after every step: it knows the true log (what the first member applied at each
 //! index), replays it itself, and compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vt_coordinator_core::{
     apply, codec,
@@ -9,7 +9,7 @@ use vt_coordinator_core::{
     peer::{Batch, Membership, Stored},
     state::State,
 };
-use vt_proto::wire::RaftEntry;
+use vt_proto::wire::{MemberMessage, RaftEntry, member_message::Body};
 
 use super::operator;
 use crate::check::{
@@ -25,6 +25,8 @@ const WHOLE_JUMP: u64 = 12;
 
 /// The type of entries that carry commands.
 const NORMAL: u32 = 0;
+/// The types of messages that only leaders send: entries and heartbeats.
+const OF_LEADERS: [u32; 2] = [1, 6];
 
 /// What is known of one member from outside.
 #[derive(Debug, Default)]
@@ -61,6 +63,8 @@ pub(super) struct Judge {
     views: BTreeMap<u64, View>,
     /// Where each request took effect.
     effects: BTreeMap<String, u64>,
+    /// Requests whose clients were told that they have no effect.
+    refused: BTreeSet<String>,
     /// Acknowledged writes: request id and revision.
     acknowledged: Vec<(String, u64)>,
     seen: Vec<Seen>,
@@ -130,17 +134,30 @@ impl Judge {
         }
     }
 
+    /// A member says something to another. What only a leader says shows it before it has committed anything.
+    pub(super) fn spoke(&mut self, message: &MemberMessage) -> Result<(), Violation> {
+        match &message.body {
+            Some(Body::Raft(raft)) if OF_LEADERS.contains(&raft.message_type) => {
+                self.leads(raft.from, raft.term)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leads(&mut self, id: u64, term: u64) -> Result<(), Violation> {
+        match *self.leaders.entry(term).or_insert(id) {
+            leader if leader == id => Ok(()),
+            leader => Err(format!(
+                "members {leader} and {id} both lead in term {term}"
+            )),
+        }
+    }
+
     /// Looks at a member after a step.
     pub(super) fn look(&mut self, said: Said<'_>) -> Result<(), Violation> {
         let id = said.id;
         if said.leads {
-            let leader = *self.leaders.entry(said.term).or_insert(id);
-            if leader != id {
-                return Err(format!(
-                    "members {leader} and {id} both lead in term {}",
-                    said.term
-                ));
-            }
+            self.leads(id, said.term)?;
         }
         let before = self.views.entry(id).or_default().applied;
         if said.applied < before {
@@ -250,10 +267,26 @@ impl Judge {
         if self.state.next_event == events && !command.changes.iter().any(moved) {
             return Ok(());
         }
-        match self.effects.insert(command.request_id.clone(), index) {
+        let id = &command.request_id;
+        if self.refused.contains(id) {
+            return Err(format!(
+                "request {id} took effect at {index} after it was told that it would not"
+            ));
+        }
+        match self.effects.insert(id.clone(), index) {
             Some(before) => Err(format!(
-                "request {} took effect at {before} and again at {index}",
-                command.request_id
+                "request {id} took effect at {before} and again at {index}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A client was told that its request has no effect.
+    pub(super) fn refused(&mut self, request_id: &str) -> Result<(), Violation> {
+        self.refused.insert(request_id.to_owned());
+        match self.effects.get(request_id) {
+            Some(index) => Err(format!(
+                "request {request_id} was told that it has no effect and took effect at {index}"
             )),
             None => Ok(()),
         }

@@ -8,12 +8,17 @@ use crate::sim::random::Random;
 /// Microseconds in a millisecond.
 pub(super) const MS: u64 = 1_000;
 
+/// The end of links at which all clients are; members are at the ends of their ids.
+pub(super) const CLIENTS: u64 = 0;
+
 /// How bad the weather is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weather {
     pub(super) delay_us_max: u64,
     /// Messages that take very long.
     pub(super) slow_percent: u64,
+    /// The same of what clients ask: it may arrive when they have lost patience and were answered to another attempt.
+    pub(super) late_requests_percent: u64,
     pub(super) lost_percent: u64,
     pub(super) doubled_percent: u64,
     /// Messages that do not wait for those sent before them.
@@ -25,6 +30,7 @@ impl Weather {
     pub(super) const FAIR: Weather = Weather {
         delay_us_max: MS,
         slow_percent: 0,
+        late_requests_percent: 0,
         lost_percent: 0,
         doubled_percent: 0,
         reordered_percent: 0,
@@ -44,6 +50,7 @@ impl Weather {
         Weather {
             delay_us_max: *random.pick(&[MS, 3 * MS, 20 * MS]),
             slow_percent: slow,
+            late_requests_percent: *random.pick(&[0, 5, 30]),
             lost_percent: lost,
             doubled_percent: doubled,
             reordered_percent: reordered,
@@ -51,7 +58,7 @@ impl Weather {
     }
 }
 
-/// The state of all links. Ends of links are ids of members; clients are 0.
+/// The state of all links.
 #[derive(Debug)]
 pub(super) struct Network {
     random: Random,
@@ -102,7 +109,11 @@ impl Network {
         if self.random.chance(weather.lost_percent) || !self.passes(from, to) {
             return Vec::new();
         }
-        let slow = self.random.chance(weather.slow_percent);
+        let slow_percent = match from {
+            CLIENTS => weather.slow_percent.max(weather.late_requests_percent),
+            _ => weather.slow_percent,
+        };
+        let slow = self.random.chance(slow_percent);
         let delay_us = if slow {
             self.random.between(100 * MS, 1_500 * MS)
         } else {

@@ -17,11 +17,13 @@ pub enum Sabotage {
     ForgetVote,
     /// Subscribers miss a change now and then.
     LoseChanges,
+    /// A conflict is told from the leader's state and is not remembered under the request's id.
+    ForgetConflicts,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 7] = [
+    pub const ALL: [Sabotage; 8] = [
         Sabotage::ReplyBeforeFsync,
         Sabotage::SkipReadIndex,
         Sabotage::ForgetDedupe,
@@ -29,5 +31,6 @@ impl Sabotage {
         Sabotage::Amnesia,
         Sabotage::ForgetVote,
         Sabotage::LoseChanges,
+        Sabotage::ForgetConflicts,
     ];
 }

@@ -327,6 +327,8 @@ impl World {
 
     /// A member says something to another.
     pub(super) fn send(&mut self, message: Box<MemberMessage>) {
+        let spoke = self.judge.spoke(&message);
+        self.check(spoke);
         for at_us in self.network.arrivals(self.now_us, message.from, message.to) {
             let message = message.clone();
             self.at(at_us, Happening::Deliver { message });
@@ -400,6 +402,7 @@ impl World {
                 self.network.weather = Weather {
                     delay_us_max: 60 * MS,
                     slow_percent: 10,
+                    late_requests_percent: 30,
                     lost_percent: 25,
                     doubled_percent: 25,
                     reordered_percent: 50,
