@@ -43,6 +43,9 @@ struct Attempt {
     id: String,
     /// The caller gave the id, so an earlier message with the same one may still be on its way.
     named: bool,
+    /// The group confirms what the member knows. What it knows otherwise may be older than what another member has shown already, and
+    /// a refusal must not stand for ever on that.
+    confirmed: bool,
     call: Option<Arc<Call>>,
 }
 
@@ -79,6 +82,7 @@ where
         let attempt = Attempt {
             id: attempt_id(&request_id, number),
             named,
+            confirmed: false,
             call: current(),
         };
         let mut made = propose(node, attempt.clone(), make.clone()).await?;
@@ -130,10 +134,15 @@ where
 }
 
 /// Plans with what the group confirms to be the newest state, then proposes.
-async fn propose_confirmed<F>(node: &Handle, attempt: Attempt, make: F) -> Result<Proposed, Status>
+async fn propose_confirmed<F>(
+    node: &Handle,
+    mut attempt: Attempt,
+    make: F,
+) -> Result<Proposed, Status>
 where
     F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Send + 'static,
 {
+    attempt.confirmed = true;
     let look = move |core: &Core, status: &NodeStatus| plan(core, status, &attempt, make);
     let plan = node.read(true, look).await.map_err(error::of_read)??;
     let outcome = match &plan {
@@ -156,7 +165,7 @@ where
         Ok(command) => return Ok(Plan::Propose(signed(command, attempt.call.as_deref()))),
         Err(refusal) => refusal,
     };
-    let command = match attempt.named {
+    let command = match attempt.named && attempt.confirmed {
         true => intent::refused(core.state(), &attempt.id, &refusal),
         false => None,
     };

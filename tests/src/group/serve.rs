@@ -91,7 +91,7 @@ impl World {
 
     /// Plans a write and goes on with what the plan says. Only a refusal is confirmed by the group before it is told.
     fn write(&mut self, host: usize, token: Token, request: &Request, confirmed: bool) {
-        match self.plan(host, request) {
+        match self.plan(host, request, confirmed) {
             Planned::NotLeader => {
                 let status = self.hosts[host].status();
                 let leader = status.and_then(|status| status.leader_address);
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    fn plan(&self, host: usize, request: &Request) -> Planned {
+    fn plan(&self, host: usize, request: &Request, confirmed: bool) -> Planned {
         let machine = &self.hosts[host];
         let Some(process) = machine.process.as_ref().filter(|p| p.member.leads()) else {
             return Planned::NotLeader;
@@ -136,6 +136,7 @@ impl World {
         }
         match made {
             Ok(command) => Planned::Propose(command),
+            Err(refusal) if !confirmed => Planned::Refuse(refusal),
             Err(refusal) => {
                 let command = intent::refused(state, id, &refusal);
                 command.map_or(Planned::Refuse(refusal), Planned::Propose)
