@@ -30,6 +30,7 @@ pub mod routing;
 mod admission;
 mod coordinators;
 mod leadership;
+mod outgoing;
 mod streams;
 mod views;
 mod write;

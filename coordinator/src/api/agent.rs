@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info};
@@ -20,19 +20,18 @@ use vt_proto::{
 use super::{
     error,
     leadership::Leadership,
+    outgoing::{Item, outgoing},
     require_cluster, require_leader,
     streams::{Claim, Streams},
 };
 use crate::node::{Handle, NodeStatus};
 
-/// One message under way is enough: each desired state replaces those before.
-const OUTGOING_MAX: usize = 1;
 /// An agent says who it is at once.
 const FIRST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Agents report several times a second; a stream that is silent for so long is dead, also when the network does not say so.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-type Outgoing = mpsc::Sender<Result<CoordinatorMessage, Status>>;
+type Outgoing = mpsc::Sender<Item<CoordinatorMessage>>;
 
 /// The service.
 pub struct Uplink {
@@ -64,7 +63,7 @@ impl AgentUplink for Uplink {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let status = self.node.status();
         require_leader(&status.borrow())?;
-        let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
+        let (outgoing, messages) = outgoing();
         let link = Link {
             node: self.node.clone(),
             streams: self.streams.clone(),
@@ -81,9 +80,11 @@ impl AgentUplink for Uplink {
                 () = outgoing.closed() => return,
             };
             // The agent may have gone; then nobody needs the reason.
-            drop(tokio::time::timeout(FIRST_REPORT_TIMEOUT, outgoing.send(Err(end))).await);
+            drop(
+                tokio::time::timeout(FIRST_REPORT_TIMEOUT, outgoing.send(Box::new(Err(end)))).await,
+            );
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 
@@ -173,7 +174,7 @@ impl Link {
                     };
                     unsent = false;
                     if let Some(newest) = desired.borrow_and_update().as_deref() {
-                        permit.send(Ok(self.message(newest)));
+                        permit.send(Box::new(Ok(self.message(newest))));
                     }
                 }
                 end = &mut lost => return end,

@@ -7,7 +7,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -16,18 +16,21 @@ use vt_proto::{
     wire::{RoutingUpdate, WatchRoutingRequest, routing_server::Routing},
 };
 
-use super::{error, leadership::Leadership, require_cluster, require_leader};
+use super::{
+    error,
+    leadership::Leadership,
+    outgoing::{Item, outgoing},
+    require_cluster, require_leader,
+};
 use crate::{
     news::{News, Piece},
     node::Handle,
 };
 
-/// One message under way is enough: what comes after it is looked up when it has left.
-const OUTGOING_MAX: usize = 1;
 /// Between two messages to one router: in a storm of changes it gets them together.
 const SPACING: Duration = Duration::from_millis(5);
 
-type Outgoing = mpsc::Sender<Result<RoutingUpdate, Status>>;
+type Outgoing = mpsc::Sender<Item<RoutingUpdate>>;
 
 /// The service.
 pub struct Watches {
@@ -69,7 +72,7 @@ impl Routing for Watches {
             ));
         }
         debug!(router = %request.router, relay = request.relay, "a router watches");
-        let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
+        let (outgoing, messages) = outgoing();
         let reader = Reader {
             news,
             at: after,
@@ -84,9 +87,9 @@ impl Routing for Watches {
                 () = outgoing.closed() => return,
             };
             // Full means that a message is still under way to a slow router; dropping the channel ends the stream after it.
-            drop(outgoing.try_send(Err(end)));
+            drop(outgoing.try_send(Box::new(Err(end))));
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 
@@ -115,7 +118,7 @@ impl Reader {
                 // Looked up only now: the router took its time.
                 if let Some(Piece { to, update }) = self.news.next(self.at) {
                     self.at = Some(to);
-                    permit.send(Ok(update));
+                    permit.send(Box::new(Ok(update)));
                 }
                 sleep_until(Instant::now() + SPACING).await;
             }
@@ -157,7 +160,7 @@ mod tests {
         let news = Arc::new(News::default());
         publish(&news, 1);
         let (lost, is_lost) = watch::channel(true);
-        let (outgoing, mut incoming) = mpsc::channel(OUTGOING_MAX);
+        let (outgoing, mut incoming) = mpsc::channel(1);
         let reader = |at| Reader {
             news: news.clone(),
             at,
@@ -185,9 +188,7 @@ mod tests {
         assert_eq!(task.await.unwrap().code(), tonic::Code::Unavailable);
     }
 
-    async fn known(
-        incoming: &mut mpsc::Receiver<Result<RoutingUpdate, Status>>,
-    ) -> Option<RoutingVersion> {
+    async fn known(incoming: &mut mpsc::Receiver<Item<RoutingUpdate>>) -> Option<RoutingVersion> {
         let message = incoming.recv().await.unwrap().unwrap();
         let Some(Update::Delta(body)) = message.update else {
             panic!("the reader was in the window");
