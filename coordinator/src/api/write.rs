@@ -179,3 +179,51 @@ fn attempt_id(request_id: &str, attempt: usize) -> String {
         _ => format!("{request_id}#{attempt}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vt_coordinator_core::{format, state::State};
+
+    use super::*;
+
+    fn planned(format: u32, named: bool, confirmed: bool) -> Plan {
+        let core = Core::new(State {
+            format,
+            ..State::default()
+        });
+        let status = NodeStatus {
+            is_leader: true,
+            ..NodeStatus::default()
+        };
+        let attempt = Attempt {
+            id: "r".into(),
+            named,
+            confirmed,
+            call: None,
+        };
+        let missing = || Refusal::Missing {
+            reason: "no".into(),
+        };
+        let make = move |_: &Core, _: &str, _| Err(missing());
+        plan(&core, &status, &attempt, make).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_stands_only_if_it_has_a_name_and_is_of_the_newest_state() {
+        for (format, named, confirmed) in [
+            (format::REFUSALS, true, true),
+            (format::REFUSALS, true, false),
+            (format::REFUSALS, false, true),
+            (format::COORDINATORS, true, true),
+        ] {
+            let stands = format == format::REFUSALS && named && confirmed;
+            match planned(format, named, confirmed) {
+                Plan::Propose(command) => {
+                    assert!(stands && command.refusal.is_some(), "{command:?}");
+                }
+                Plan::Refuse(_) => assert!(!stands, "{format} {named} {confirmed}"),
+                Plan::Done(_) => panic!("nothing was done before"),
+            }
+        }
+    }
+}
