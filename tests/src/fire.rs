@@ -12,7 +12,6 @@ pub mod leftovers;
 pub mod member;
 pub mod network;
 pub mod observer;
-pub mod pki;
 pub mod plan;
 pub mod recorder;
 pub mod register;

@@ -5,5 +5,6 @@ pub mod check;
 pub mod cluster;
 pub mod fire;
 pub mod group;
+pub mod pki;
 pub mod sim;
 pub mod tidy;

@@ -1,9 +1,11 @@
 //! What a benchmark asks of either system. Both sides are tonic clients of one design, so that the client costs the same.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+use crate::pki::Credentials;
 
 /// How long a member on this machine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,13 +16,61 @@ pub const CONNECTIONS_MAX: usize = 16;
 /// Bytes of a small value.
 pub const VALUE_BYTES: usize = 200;
 
+/// Where a member serves clients, and what they show there: nothing in plaintext.
+#[derive(Clone)]
+pub struct Door {
+    pub address: SocketAddr,
+    pub shown: Option<Credentials>,
+}
+
+impl Door {
+    /// How to get in as an operator.
+    pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        self.endpoint_with(self.shown.as_ref().map(|shown| &shown.operator))
+    }
+
+    /// How to get in as an agent.
+    pub fn endpoint_of_agents(&self) -> anyhow::Result<Endpoint> {
+        self.endpoint_with(self.shown.as_ref().map(|shown| &shown.agent))
+    }
+
+    fn endpoint_with(&self, shown: Option<&ClientTlsConfig>) -> anyhow::Result<Endpoint> {
+        let scheme = if shown.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))?
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT);
+        Ok(match shown {
+            Some(shown) => endpoint.tls_config(shown.clone())?,
+            None => endpoint,
+        })
+    }
+
+    /// A connection of its own, of an operator.
+    pub async fn connect(&self) -> anyhow::Result<Channel> {
+        let connected = self.endpoint()?.connect().await;
+        connected.with_context(|| format!("connect to {self}"))
+    }
+
+    /// A connection of its own, of an agent.
+    pub async fn connect_as_agent(&self) -> anyhow::Result<Channel> {
+        let connected = self.endpoint_of_agents()?.connect().await;
+        connected.with_context(|| format!("connect to {self}"))
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 /// One client with one record of its own.
 pub trait Client: Sized + Send + 'static {
     /// Where changes of a record come from.
     type Watch: Send + 'static;
 
-    /// The client of the record with this number.
-    fn new(channel: Channel, number: usize) -> Self;
+    /// The client of the record with this number, connected to the member behind the door.
+    fn new(door: &Door, channel: Channel, number: usize) -> Self;
 
     /// Whether the member at the other end leads its group, and the group works.
     fn leads(&mut self) -> impl Future<Output = anyhow::Result<bool>> + Send;
@@ -41,28 +91,18 @@ pub trait Client: Sized + Send + 'static {
     fn changed(watch: &mut Self::Watch) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// A connection of its own.
-pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
-    Endpoint::from_shared(format!("http://{address}"))?
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .connect()
-        .await
-        .with_context(|| format!("connect to {address}"))
-}
-
 /// As many clients of one member as asked for, each with its record in place.
-pub async fn clients<C: Client>(address: SocketAddr, count: usize) -> anyhow::Result<Vec<C>> {
+pub async fn clients<C: Client>(door: &Door, count: usize) -> anyhow::Result<Vec<C>> {
     let mut channels = Vec::new();
     for _ in 0..count.min(CONNECTIONS_MAX) {
-        channels.push(connect(address).await?);
+        channels.push(door.connect().await?);
     }
     let mut clients = Vec::with_capacity(count);
     for (number, channel) in (0..count).zip(channels.iter().cycle()) {
-        let mut client = C::new(channel.clone(), number);
+        let mut client = C::new(door, channel.clone(), number);
         tokio::time::timeout(REQUEST_TIMEOUT, client.prepare())
             .await
-            .with_context(|| format!("{address} does not take record {number}"))??;
+            .with_context(|| format!("{door} does not take record {number}"))??;
         clients.push(client);
     }
     Ok(clients)

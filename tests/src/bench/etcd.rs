@@ -1,7 +1,5 @@
 //! A client of etcd's published v3 API: the few messages that are needed, with the field numbers that etcd documents.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, bail};
 use prost::Message;
 use tokio::task::JoinSet;
@@ -10,7 +8,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::client::{Client, connect, value};
+use super::client::{Client, Door, value};
 
 /// Keys that are put at one time.
 const FILLING: usize = 64;
@@ -100,10 +98,10 @@ pub struct Etcd {
 
 impl Etcd {
     /// Puts as many keys, several at one time.
-    pub async fn fill(leader: SocketAddr, keys: usize) -> anyhow::Result<()> {
+    pub async fn fill(leader: &Door, keys: usize) -> anyhow::Result<()> {
         let mut workers = JoinSet::new();
         for worker in 0..FILLING {
-            let mut client = Self::new(connect(leader).await?, 0);
+            let mut client = Self::new(leader, leader.connect().await?, 0);
             workers.spawn(async move {
                 for number in (worker..keys).step_by(FILLING) {
                     client.key = format!("many/{number}").into_bytes();
@@ -140,7 +138,7 @@ pub struct Watch {
 impl Client for Etcd {
     type Watch = Watch;
 
-    fn new(channel: Channel, number: usize) -> Self {
+    fn new(_door: &Door, channel: Channel, number: usize) -> Self {
         Self {
             grpc: Grpc::new(channel),
             key: format!("bench/table-{number}").into_bytes(),

@@ -12,9 +12,10 @@ use anyhow::{Context, bail};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    client::{Client, connect},
+    client::{Client, Door},
     process,
 };
+use crate::pki;
 
 pub const MEMBERS: usize = 3;
 /// How long a group may take to have a leader.
@@ -37,12 +38,16 @@ struct Member {
 /// Three members of one system.
 pub struct Group {
     pub name: &'static str,
+    /// What clients show; nothing in plaintext.
+    shown: Option<pki::Credentials>,
     members: Vec<Member>,
 }
 
 impl Group {
-    /// Three coordinators with their data under `directory`.
-    pub fn ours(program: &Path, directory: &Path) -> anyhow::Result<Self> {
+    /// Three coordinators with their data under `directory`, encrypted or not.
+    pub fn ours(program: &Path, directory: &Path, tls: bool) -> anyhow::Result<Self> {
+        let directory_of_pki = directory.join("vitrail-pki");
+        let shown = certificates(&directory_of_pki, tls)?;
         let ports = free_ports(2 * MEMBERS)?;
         let (grpc, http) = ports.split_at(MEMBERS);
         let mut list = String::new();
@@ -54,8 +59,15 @@ impl Group {
             let home = directory.join(format!("vitrail-{}", position + 1));
             fs::create_dir_all(&home)?;
             let configuration = home.join("coordinator.toml");
+            let security = match tls {
+                true => {
+                    let [certificate, key, ca] = pki::paths(&directory_of_pki, position);
+                    format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\nca = {ca:?}")
+                }
+                false => "plaintext = true".to_owned(),
+            };
             let text = format!(
-                "cluster = \"bench\"\nmember_id = {}\ndata_dir = \"{}\"\nlisten = \"{address}\"\nhttp_listen = \"{http}\"\nplaintext = true\n[members]\n{list}",
+                "cluster = \"bench\"\nmember_id = {}\ndata_dir = \"{}\"\nlisten = \"{address}\"\nhttp_listen = \"{http}\"\n{security}\n[members]\n{list}",
                 position + 1,
                 home.join("data").display(),
             );
@@ -70,6 +82,7 @@ impl Group {
         }
         let mut group = Self {
             name: "Vitrail",
+            shown,
             members,
         };
         group.start_all()?;
@@ -77,12 +90,15 @@ impl Group {
     }
 
     /// Three members of etcd, with its defaults but for names and addresses.
-    pub fn etcd(program: &Path, directory: &Path) -> anyhow::Result<Self> {
+    pub fn etcd(program: &Path, directory: &Path, tls: bool) -> anyhow::Result<Self> {
+        let directory_of_pki = directory.join("etcd-pki");
+        let shown = certificates(&directory_of_pki, tls)?;
+        let scheme = if tls { "https" } else { "http" };
         let ports = free_ports(2 * MEMBERS)?;
         let (client, peer) = ports.split_at(MEMBERS);
         let list: Vec<String> = (1..)
             .zip(peer)
-            .map(|(id, address)| format!("member-{id}=http://{address}"))
+            .map(|(id, address)| format!("member-{id}={scheme}://{address}"))
             .collect();
         let mut members = Vec::new();
         for (position, (address, peer)) in client.iter().zip(peer).enumerate() {
@@ -92,17 +108,24 @@ impl Group {
             let arguments = [
                 ("--name", name),
                 ("--data-dir", home.join("data").display().to_string()),
-                ("--listen-client-urls", format!("http://{address}")),
-                ("--advertise-client-urls", format!("http://{address}")),
-                ("--listen-peer-urls", format!("http://{peer}")),
-                ("--initial-advertise-peer-urls", format!("http://{peer}")),
+                ("--listen-client-urls", format!("{scheme}://{address}")),
+                ("--advertise-client-urls", format!("{scheme}://{address}")),
+                ("--listen-peer-urls", format!("{scheme}://{peer}")),
+                (
+                    "--initial-advertise-peer-urls",
+                    format!("{scheme}://{peer}"),
+                ),
                 ("--initial-cluster", list.join(",")),
             ];
+            let mut arguments: Vec<String> = arguments
+                .map(|(key, value)| format!("{key}={value}"))
+                .into();
+            if tls {
+                arguments.extend(etcd_certificates(&pki::paths(&directory_of_pki, position)));
+            }
             members.push(Member {
                 program: program.to_owned(),
-                arguments: arguments
-                    .map(|(key, value)| format!("{key}={value}"))
-                    .into(),
+                arguments,
                 log: home.join("log"),
                 address: *address,
                 child: None,
@@ -110,6 +133,7 @@ impl Group {
         }
         let mut group = Self {
             name: "etcd",
+            shown,
             members,
         };
         group.start_all()?;
@@ -170,8 +194,12 @@ impl Group {
     }
 
     /// Where the members serve clients.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.members.iter().map(|m| m.address).collect()
+    pub fn doors(&self) -> Vec<Door> {
+        let each = self.members.iter().map(|member| Door {
+            address: member.address,
+            shown: self.shown.clone(),
+        });
+        each.collect()
     }
 
     /// Waits until every member answers and one of them leads; returns where that one stands.
@@ -180,12 +208,12 @@ impl Group {
         loop {
             let mut leaders = Vec::new();
             let mut trouble = None;
-            for (position, address) in self.addresses().into_iter().enumerate() {
-                match timeout(ASK_TIMEOUT, leads::<C>(address)).await {
+            for (position, door) in self.doors().iter().enumerate() {
+                match timeout(ASK_TIMEOUT, leads::<C>(door)).await {
                     Ok(Ok(true)) => leaders.push(position),
                     Ok(Ok(false)) => {}
                     Ok(Err(error)) => trouble = Some(error),
-                    Err(_) => trouble = Some(anyhow::anyhow!("{address} does not answer")),
+                    Err(_) => trouble = Some(anyhow::anyhow!("{door} does not answer")),
                 }
             }
             if let ([leader], None) = (leaders.as_slice(), &trouble) {
@@ -210,8 +238,8 @@ impl Group {
     }
 }
 
-async fn leads<C: Client>(address: SocketAddr) -> anyhow::Result<bool> {
-    C::new(connect(address).await?, 0).leads().await
+async fn leads<C: Client>(door: &Door) -> anyhow::Result<bool> {
+    C::new(door, door.connect().await?, 0).leads().await
 }
 
 impl Drop for Group {
@@ -222,6 +250,30 @@ impl Drop for Group {
             drop(child.wait());
         }
     }
+}
+
+/// Certificates for members on this machine, in the directory.
+fn certificates(directory: &Path, tls: bool) -> anyhow::Result<Option<pki::Credentials>> {
+    if !tls {
+        return Ok(None);
+    }
+    fs::create_dir_all(directory)?;
+    let hosts = vec!["127.0.0.1".to_owned(); MEMBERS];
+    pki::make(directory, &hosts).map(Some)
+}
+
+/// Both sides show a certificate, to clients and among the members.
+fn etcd_certificates([certificate, key, ca]: &[PathBuf; 3]) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for prefix in ["", "peer-"] {
+        arguments.extend([
+            format!("--{prefix}cert-file={}", certificate.display()),
+            format!("--{prefix}key-file={}", key.display()),
+            format!("--{prefix}trusted-ca-file={}", ca.display()),
+            format!("--{prefix}client-cert-auth=true"),
+        ]);
+    }
+    arguments
 }
 
 fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {

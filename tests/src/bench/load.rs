@@ -60,7 +60,7 @@ pub async fn run<C: Client>(
     window: Duration,
 ) -> anyhow::Result<Sample> {
     let leader = group.leader::<C>().await?;
-    let clients = client::clients::<C>(group.addresses()[leader], count).await?;
+    let clients = client::clients::<C>(&group.doors()[leader], count).await?;
     let from = Instant::now() + WARM_UP;
     let to = from + window;
     let done = Arc::new(AtomicU64::new(0));

@@ -9,13 +9,14 @@ use vt_proto::wire::{
 
 use super::{
     agents,
-    client::{Client, value},
+    client::{Client, Door, value},
 };
 
 const KEYSPACE: &str = "bench";
 
 /// One client of one member.
 pub struct Ours {
+    door: Door,
     channel: Channel,
     records: RecordsClient<Channel>,
     key: wire::TableKey,
@@ -27,7 +28,7 @@ pub struct Ours {
 impl Ours {
     /// A table needs its keyspace, a keyspace its replica set, and that a tablet.
     async fn make_keyspace(&mut self) -> anyhow::Result<()> {
-        agents::register(self.channel.clone(), 0).await?;
+        agents::register(self.door.connect_as_agent().await?, 0).await?;
         let mut admin = AdminClient::new(self.channel.clone());
         let request = wire::CreateKeyspaceRequest {
             name: KEYSPACE.to_owned(),
@@ -64,8 +65,9 @@ impl Ours {
 impl Client for Ours {
     type Watch = Streaming<wire::RecordsUpdate>;
 
-    fn new(channel: Channel, number: usize) -> Self {
+    fn new(door: &Door, channel: Channel, number: usize) -> Self {
         Self {
+            door: door.clone(),
             records: RecordsClient::new(channel.clone()),
             channel,
             key: wire::TableKey {

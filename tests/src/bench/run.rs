@@ -43,6 +43,8 @@ pub struct Plan {
     pub watchers: usize,
     pub fan_outs: usize,
     pub scale: scale::Size,
+    /// Everything is encrypted, and both sides of each connection show a certificate.
+    pub tls: bool,
     /// Parts to run; empty: all.
     pub parts: Vec<String>,
 }
@@ -68,8 +70,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
 
 /// The parts that measure both systems.
 async fn side_by_side(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
-    let mut ours = Group::ours(&plan.coordinator, &plan.directory)?;
-    let mut etcd = Group::etcd(&plan.etcd, &plan.directory)?;
+    let mut ours = Group::ours(&plan.coordinator, &plan.directory, plan.tls)?;
+    let mut etcd = Group::etcd(&plan.etcd, &plan.directory, plan.tls)?;
     let mut figures = Vec::new();
     if plan.includes("idle") {
         figures.extend(idle(&ours, &etcd).await?);
@@ -95,9 +97,9 @@ async fn side_by_side(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
 async fn idle(ours: &Group, etcd: &Group) -> anyhow::Result<Vec<Figure>> {
     say("idle members");
     let leader = ours.leader::<Ours>().await?;
-    drop(client::clients::<Ours>(ours.addresses()[leader], FEW_RECORDS).await?);
+    drop(client::clients::<Ours>(&ours.doors()[leader], FEW_RECORDS).await?);
     let leader = etcd.leader::<Etcd>().await?;
-    drop(client::clients::<Etcd>(etcd.addresses()[leader], FEW_RECORDS).await?);
+    drop(client::clients::<Etcd>(&etcd.doors()[leader], FEW_RECORDS).await?);
     sleep(SETTLE).await;
     let busy = |group: &Group| {
         let each = group.pids().into_iter();
@@ -239,11 +241,11 @@ async fn fan_out(plan: &Plan, ours: &Group, etcd: &Group) -> anyhow::Result<Figu
 async fn start(ours: &mut Group, etcd: &mut Group) -> anyhow::Result<Vec<Figure>> {
     say(&format!("start-up with {MANY_TABLETS} tablets"));
     ours.leader::<Ours>().await?;
-    startup::register(&ours.addresses(), MANY_TABLETS).await?;
+    startup::register(&ours.doors(), MANY_TABLETS).await?;
     // As many keys with values of the usual size; etcd has no records of its own.
     let keys = MANY_TABLETS + MANY_TABLETS.div_ceil(3);
     let leader = etcd.leader::<Etcd>().await?;
-    Etcd::fill(etcd.addresses()[leader], keys).await?;
+    Etcd::fill(&etcd.doors()[leader], keys).await?;
     let of_ours = startup::measure::<Ours>(ours).await?;
     let of_etcd = startup::measure::<Etcd>(etcd).await?;
     let figure = |metric: String, ours: Duration, etcd: Duration| Figure {

@@ -16,7 +16,6 @@ use vt_proto::wire::{self, admin_client::AdminClient};
 
 use super::{
     agents,
-    client::connect,
     group::Group,
     ours::Ours,
     process,
@@ -61,11 +60,11 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
         "{} tablets in {sets} replica sets, a report each {:?}",
         size.tablets, size.period
     ));
-    let group = Group::ours(&plan.coordinator, &plan.directory.join("scale"))?;
+    let group = Group::ours(&plan.coordinator, &plan.directory.join("scale"), plan.tls)?;
     let leader = group.leader::<Ours>().await?;
-    let mut admin = AdminClient::new(connect(group.addresses()[leader]).await?);
+    let mut admin = AdminClient::new(group.doors()[leader].connect().await?);
     let term = view(&mut admin).await?.term;
-    let fleet = Arc::new(Fleet::new(group.addresses(), size.tablets, size.period));
+    let fleet = Arc::new(Fleet::new(group.doors(), size.tablets, size.period));
     let began = Instant::now();
     let mut crowd = JoinSet::new();
     for number in 0..size.tablets {
@@ -78,9 +77,9 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
         describe(&group, &fleet)
     ));
     let leader = group.leader::<Ours>().await?;
-    let mut admin = AdminClient::new(connect(group.addresses()[leader]).await?);
+    let mut admin = AdminClient::new(group.doors()[leader].connect().await?);
     let elections = view(&mut admin).await?.term - term;
-    let mut routers = Routers::open(&group.addresses(), size.routers).await?;
+    let mut routers = Routers::open(&group.doors(), size.routers).await?;
     sleep(SETTLE).await;
     let shares = window(&group, size.window).await?;
     let resident_mib = group.resident_mib()?;

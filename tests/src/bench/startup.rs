@@ -1,7 +1,6 @@
 //! Start-up with the records of many tablets: registers them as their agents would, then starts members again.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +17,7 @@ use tonic::transport::Channel;
 
 use super::{
     agents,
-    client::{Client, connect},
+    client::{Client, Door},
     group::{Group, MEMBERS},
 };
 
@@ -32,7 +31,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Registers the tablets with our group: one report each, then their agents are gone.
-pub async fn register(members: &[SocketAddr], tablets: usize) -> anyhow::Result<()> {
+pub async fn register(members: &[Door], tablets: usize) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..REGISTERING {
@@ -57,7 +56,7 @@ pub async fn register(members: &[SocketAddr], tablets: usize) -> anyhow::Result<
 
 /// Asks one member after the other until one takes the registration: the leader may change meanwhile.
 async fn register_one(
-    members: &mut impl Iterator<Item = &SocketAddr>,
+    members: &mut impl Iterator<Item = &Door>,
     channel: &mut Option<Channel>,
     number: usize,
 ) -> anyhow::Result<()> {
@@ -66,7 +65,7 @@ async fn register_one(
         if channel.is_none()
             && let Some(member) = members.next()
         {
-            *channel = connect(*member).await.ok();
+            *channel = member.connect_as_agent().await.ok();
         }
         let Some(member) = channel else { continue };
         match agents::register(member.clone(), number).await {
@@ -87,8 +86,8 @@ pub async fn measure<C: Client>(group: &mut Group) -> anyhow::Result<(Duration, 
     group.stop(follower).await?;
     let began = Instant::now();
     group.start(follower)?;
-    let address = group.addresses()[follower];
-    while !answers::<C>(address).await {
+    let door = &group.doors()[follower];
+    while !answers::<C>(door).await {
         if began.elapsed() > START_TIMEOUT {
             bail!("a member of {} does not answer after its start", group.name);
         }
@@ -104,7 +103,7 @@ pub async fn measure<C: Client>(group: &mut Group) -> anyhow::Result<(Duration, 
     Ok((one, began.elapsed()))
 }
 
-async fn answers<C: Client>(address: SocketAddr) -> bool {
-    let ask = async { C::new(connect(address).await?, 0).leads().await };
+async fn answers<C: Client>(door: &Door) -> bool {
+    let ask = async { C::new(door, door.connect().await?, 0).leads().await };
     matches!(timeout(START_TIMEOUT, ask).await, Ok(Ok(_)))
 }

@@ -16,10 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    client::{Client, connect},
-    group::Group,
-};
+use super::{client::Client, group::Group};
 
 /// How long a change may take to reach everybody before the benchmark gives up.
 const FAN_OUT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,13 +41,13 @@ impl<C: Client> Watchers<C> {
     /// Opens the watches; all of them are confirmed when this returns.
     pub async fn open(group: &Group, count: usize) -> anyhow::Result<Self> {
         let leader = group.leader::<C>().await?;
-        let addresses = group.addresses();
-        let mut writer = C::new(connect(addresses[leader]).await?, 0);
+        let doors = group.doors();
+        let mut writer = C::new(&doors[leader], doors[leader].connect().await?, 0);
         writer.prepare().await?;
         let missing = Arc::new(Missing::default());
         let mut tasks = JoinSet::new();
-        for address in addresses.into_iter().cycle().take(count) {
-            let mut client = C::new(connect(address).await?, 0);
+        for door in doors.iter().cycle().take(count) {
+            let mut client = C::new(door, door.connect().await?, 0);
             let mut watch = client.watch().await?;
             let missing = missing.clone();
             tasks.spawn(async move {

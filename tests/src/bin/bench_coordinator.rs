@@ -43,6 +43,7 @@ fn start() -> anyhow::Result<()> {
             period: Duration::from_millis(setting("BENCH_REPORT_MS", 900)?),
             window: Duration::from_millis(setting("BENCH_SCALE_MS", 30_000)?),
         },
+        tls: setting("BENCH_TLS", 0)? != 0,
         parts: parts.split_whitespace().map(str::to_owned).collect(),
     };
     // One thread for all clients: they cost the same and leave as much of the machine as they can to the servers.

@@ -23,9 +23,8 @@ use super::{
     clients::{CLIENTS, Client, Stage},
     diary::Diary,
     faults::Faults,
-    first,
+    first, network,
     observer::{self, Observed},
-    pki,
     plan::plan,
     recorder::Recorder,
     register::Register,
@@ -35,6 +34,7 @@ use super::{
 };
 use crate::{
     check::linearizable::{Answer, History},
+    pki,
     sim::random::Random,
 };
 
@@ -100,7 +100,8 @@ pub fn end_with_stdin() {
 /// Everything that was found to be wrong, after saying what happened. An error if it could not be tried.
 pub async fn run(settings: &Settings) -> anyhow::Result<Vec<String>> {
     let plan = plan(settings.seed, settings.seconds);
-    let shown = pki::make(&settings.directory)?;
+    let hosts: Vec<String> = (0..MEMBERS).map(network::address).collect();
+    let shown = pki::make(&settings.directory, &hosts)?;
     let bed = Bed::make(&settings.program, &settings.directory)?;
     let began = Instant::now();
     let diary = Arc::new(Diary::begin(began));

@@ -18,8 +18,8 @@ use super::{
     MEMBERS,
     disk::Disk,
     network::{self, GRPC_PORT, HTTP_PORT},
-    pki,
 };
+use crate::pki;
 
 /// How long a process may take to end: a clean stop hands leadership over first, and a busy machine takes its time.
 const END_TIMEOUT: Duration = Duration::from_secs(20);

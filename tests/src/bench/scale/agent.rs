@@ -2,7 +2,6 @@
 //! set to form and to switch over. It has no mysqld.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -16,10 +15,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 use vt_proto::wire::{self, agent_uplink_client::AgentUplinkClient, desired::Goal};
 
-use crate::bench::agents::{self, TABLETS_PER_SET};
+use crate::bench::{
+    agents::{self, TABLETS_PER_SET},
+    client::Door,
+};
 
 /// Agents in the field give up after a second. Here thousands share a thread and a machine, so that a late answer is mostly
 /// late here and not there.
@@ -37,7 +38,7 @@ const FORMER_SERVERS: usize = 3;
 
 /// What all agents of a run share.
 pub struct Fleet {
-    pub members: Vec<SocketAddr>,
+    pub members: Vec<Door>,
     pub tablets: usize,
     pub period: Duration,
     /// What each tablet has written as primary.
@@ -57,7 +58,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn new(members: Vec<SocketAddr>, tablets: usize, period: Duration) -> Self {
+    pub fn new(members: Vec<Door>, tablets: usize, period: Duration) -> Self {
         Self {
             members,
             tablets,
@@ -110,10 +111,10 @@ impl Agent {
     pub async fn run(mut self) {
         let mut position = self.number;
         loop {
-            let member = self.fleet.members[position % self.fleet.members.len()];
+            let member = self.fleet.members[position % self.fleet.members.len()].clone();
             let mut attached = false;
             // Its end is counted where it matters.
-            drop(self.line(member, &mut attached).await);
+            drop(self.line(&member, &mut attached).await);
             if attached {
                 self.fleet.attached.fetch_sub(1, Ordering::Relaxed);
                 self.fleet.lost.fetch_add(1, Ordering::Relaxed);
@@ -126,13 +127,13 @@ impl Agent {
     }
 
     /// One stream, from its opening to its end.
-    async fn line(&mut self, member: SocketAddr, attached: &mut bool) -> anyhow::Result<()> {
-        let channel = Endpoint::from_shared(format!("http://{member}"))?
+    async fn line(&mut self, member: &Door, attached: &mut bool) -> anyhow::Result<()> {
+        let channel = member
+            .endpoint_of_agents()?
             .connect_timeout(PATIENCE)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(PATIENCE)
             .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
             .connect()
             .await?;
         let (outbox, stream) = mpsc::channel(OUTBOX_MAX);

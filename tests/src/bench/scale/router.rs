@@ -2,7 +2,6 @@
 //! replica set at a time.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +21,7 @@ use vt_proto::wire::{
     routing_update::Update,
 };
 
-use crate::bench::client::connect;
+use crate::bench::client::Door;
 
 /// How long news may take to reach everybody before the benchmark gives up.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,11 +52,11 @@ pub struct Routers {
 
 impl Routers {
     /// Opens the watches; each router has the whole state when this returns.
-    pub async fn open(members: &[SocketAddr], count: usize) -> anyhow::Result<Self> {
+    pub async fn open(members: &[Door], count: usize) -> anyhow::Result<Self> {
         let board = Arc::new(Board::default());
         let mut tasks = JoinSet::new();
         for (number, member) in members.iter().cycle().take(count).enumerate() {
-            let client = RoutingClient::new(connect(*member).await?);
+            let client = RoutingClient::new(member.connect().await?);
             let mut client = client.max_decoding_message_size(MESSAGE_BYTES_MAX);
             let request = WatchRoutingRequest {
                 cluster_id: String::new(),

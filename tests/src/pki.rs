@@ -1,4 +1,4 @@
-//! Certificates of one run: a CA, one certificate per member, one for those who operate, one for an agent. Checks nothing.
+//! Certificates of one group under test: a CA, one certificate per member, one for those who operate, one for an agent. Checks nothing.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -7,8 +7,6 @@ use rcgen::{
     KeyPair,
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
-
-use super::{MEMBERS, network};
 
 /// Readable by their owner only.
 const KEY_MODE: u32 = 0o600;
@@ -20,16 +18,16 @@ pub struct Credentials {
     pub agent: ClientTlsConfig,
 }
 
-/// Makes them; those of members are written to files beside their configuration.
-pub fn make(directory: &Path) -> anyhow::Result<Credentials> {
+/// Makes them; those of members, each for its host, are written to files in the directory.
+pub fn make(directory: &Path, hosts: &[String]) -> anyhow::Result<Credentials> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
         .distinguished_name
-        .push(DnType::CommonName, "fire's CA");
+        .push(DnType::CommonName, "CA of a test");
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    for member in 0..MEMBERS {
-        let (certificate, key) = issue(&ca, "coordinator", &[network::address(member)])?;
+    for (member, host) in hosts.iter().enumerate() {
+        let (certificate, key) = issue(&ca, "coordinator", std::slice::from_ref(host))?;
         let [path_of_certificate, path_of_key, path_of_ca] = paths(directory, member);
         fs::write(path_of_ca, ca.pem())?;
         fs::write(path_of_certificate, certificate)?;
