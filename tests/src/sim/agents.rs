@@ -296,11 +296,17 @@ impl World {
             return;
         }
         if let Some(delta) = update.delta.as_ref().filter(|d| d.from == known.version) {
-            assert_eq!(
-                known.apply(delta).as_ref(),
-                Ok(&**snapshot),
-                "the changes lead to the snapshot they came with"
-            );
+            let led_to = known.apply(delta);
+            if led_to.as_ref() != Ok(&**snapshot) {
+                let (from, to) = (delta.from, delta.to);
+                let known = known.clone();
+                self.note(|| format!("router {host}: {known:?}; {delta:?}"));
+                let what = format!(
+                    "the changes from {from:?} to {to:?} do not lead to the snapshot they came with"
+                );
+                self.check(Err(what));
+                return;
+            }
         }
         let result = self.epochs.router(host, snapshot);
         self.check(result);

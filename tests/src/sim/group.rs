@@ -239,6 +239,10 @@ impl World {
             let belief_ms = self.random.between(0, STALE_BELIEF_MS_MAX);
             self.members[old].steps_down_ms = Some(awake_ms + belief_ms);
         }
+        if self.members[leader].core.leading() {
+            // It led before and did not hear who came between: the first word of that one deposes it, before what came with it.
+            self.step(leader, Event::LeadershipLost);
+        }
         self.log.elect(leader, &mut self.random);
         self.catch_up(leader);
         let term = self.log.term;

@@ -3,7 +3,8 @@
 //! It may be out of date: a failover may have happened while this tablet was away. So nothing is opened, unfenced, moved to
 //! another source, replaced or stopped, and nothing is claimed. What is left is safe at any time: a mysqld that runs goes on,
 //! and a replica starts again and follows the source that its own channel names. Its acknowledgements are too few to matter
-//! for an epoch that was revoked without it, and a newer epoch has its promise, with which the kept state is not recalled.
+//! for an epoch that was revoked without it, and a newer epoch has its promise, with which the kept state is not recalled. Where
+//! its source has become primary again without its hearing, the record counts it among those who acknowledge.
 
 use vt_proto::desired::{Desired, Goal};
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use vt_proto::{
+    epoch::Epoch,
     gtid::GtidSet,
     ids::TabletAlias,
     report::{GtidPosition, MysqldState, Report},
+    topology::HISTORY_EPOCHS_MAX,
 };
 
 use super::{Situation, restored};
@@ -113,6 +115,12 @@ pub fn ackers_after_failover(
         .take(most)
         .cloned()
         .collect();
+    if candidate == previous || restored::is_restored(record, previous) {
+        // It may have been primary of the epoch before, whose ackers go on until they hear that it is over.
+        let heard_nothing = |alias: &&TabletAlias| *alias != candidate && !stopped(alias);
+        ackers.extend(record.ackers.iter().filter(heard_nothing).cloned());
+    }
+    ackers.extend(lingering(situation, candidate));
     let spare = others()
         .filter(|alias| *alias != previous && stopped(alias) && level(alias))
         .chain(others().filter(|alias| record.ackers.contains(*alias)))
@@ -130,6 +138,7 @@ pub fn ackers_after_switchover(
     let record = situation.record();
     let mut ackers = record.ackers.clone();
     ackers.remove(candidate);
+    ackers.extend(lingering(situation, candidate));
     let others = situation
         .promotable()
         .map(|tablet| &tablet.alias)
@@ -138,6 +147,30 @@ pub fn ackers_after_switchover(
         .filter(|alias| situation.is_promotable(alias))
         .chain(others);
     fill(&mut ackers, record.durability.acks(), spare)
+}
+
+/// Tablets that may acknowledge writes of `candidate` since an earlier epoch of which it was primary: nothing says that they have heard
+/// of a later one. They acknowledge whatever it writes in the new epoch too, so they count among those who must be asked.
+fn lingering(situation: &Situation<'_>, candidate: &TabletAlias) -> BTreeSet<TabletAlias> {
+    let history = &situation.record().history;
+    let oldest = history.first().map(|finished| finished.epoch);
+    // What the history has forgotten may have been its epoch too.
+    let forgotten = oldest.filter(|_| history.len() >= HISTORY_EPOCHS_MAX);
+    let own = history.iter().rev().find(|it| it.primary == *candidate);
+    let Some(latest) = own.map(|it| it.epoch).or(forgotten) else {
+        return BTreeSet::new();
+    };
+    let promised = |alias: &TabletAlias| {
+        situation
+            .last_report(alias)
+            .map_or(Epoch::ZERO, |report| report.promised)
+    };
+    situation
+        .tablets()
+        .map(|tablet| &tablet.alias)
+        .filter(|alias| *alias != candidate && promised(alias) <= latest)
+        .cloned()
+        .collect()
 }
 
 fn fill<'a>(

@@ -220,3 +220,69 @@ fn an_establishing_primary_that_dies_is_followed_by_one_that_has_the_start() {
     assert_eq!(stage.set(0).epoch, Epoch(2));
     assert_eq!(stage.set(0).restart_after, Some(Incarnation(1)));
 }
+
+/// The dead primary is fenced and its data are readable.
+fn reveal(stage: &mut Stage, index: u32, sets: &str) {
+    let epoch = stage.set(0).epoch;
+    let report = stage.report(index);
+    report.mysqld = MysqldState::Running;
+    report.promised = epoch;
+    report.fenced = Some(epoch);
+    stage.position(index, sets, sets);
+}
+
+#[test]
+fn an_acker_that_missed_the_end_of_an_epoch_counts_if_its_primary_goes_on() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    stage.position(1, "A:1-9", "A:1-9");
+    stage.revoke(1);
+    reveal(&mut stage, 0, "A:1-10");
+    stage.pass(400, &[2]);
+    assert_eq!(stage.set(0).primary, Some(alias(0)));
+    assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+}
+
+#[test]
+fn an_acker_that_missed_two_epochs_counts_when_its_primary_is_primary_again() {
+    let mut stage = Stage::stable(1);
+    let mut fourth = fresh_report(3);
+    fourth.tablet.replica_set = set_name(0);
+    stage.reports.insert(3, fourth);
+    stage.reports(3);
+    // Tablet 2 hears nothing from here on: it may acknowledge what tablet 0 writes.
+    let all = "A:1-10";
+    let stop = |stage: &mut Stage, index| {
+        let epoch = stage.set(0).epoch;
+        let report = stage.report(index);
+        report.promised = epoch;
+        report.revoked = Some(epoch);
+        stage.position(index, all, all);
+    };
+    stage.exit(0);
+    stage.reports(0);
+    stop(&mut stage, 1);
+    stop(&mut stage, 3);
+    stage.reports(1);
+    stage.reports(3);
+    reveal(&mut stage, 0, all);
+    stage.reports(0);
+    assert_eq!(stage.set(0).primary, Some(alias(1)));
+    assert_eq!(stage.set(0).ackers, [alias(3)].into());
+    stage.serve(1);
+    let mut back = fresh_report(0);
+    back.incarnation = Incarnation(2);
+    stage.reports.insert(0, back);
+    stage.position(0, all, all);
+    stage.replicate(0, 1);
+    stage.pass(400, &[2]);
+    assert_eq!(stage.set(0).ackers, [alias(0), alias(3)].into());
+    stage.exit(1);
+    stage.reports(1);
+    stop(&mut stage, 0);
+    stop(&mut stage, 3);
+    stage.pass(400, &[2]);
+    assert_eq!(stage.set(0).primary, Some(alias(0)));
+    assert_eq!(stage.set(0).ackers, [alias(2), alias(3)].into());
+}
