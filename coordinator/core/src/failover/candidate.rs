@@ -6,7 +6,7 @@ use vt_proto::{
     epoch::Epoch,
     gtid::GtidSet,
     ids::TabletAlias,
-    report::{GtidPosition, MysqldState, Report},
+    report::{GtidPosition, MysqldState, Report, ThreadState},
     topology::HISTORY_EPOCHS_MAX,
 };
 
@@ -160,17 +160,38 @@ fn lingering(situation: &Situation<'_>, candidate: &TabletAlias) -> BTreeSet<Tab
     let Some(latest) = own.map(|it| it.epoch).or(forgotten) else {
         return BTreeSet::new();
     };
-    let promised = |alias: &TabletAlias| {
+    let has_left = |alias: &TabletAlias| {
         situation
             .last_report(alias)
-            .map_or(Epoch::ZERO, |report| report.promised)
+            .is_some_and(|report| has_left(situation, report, candidate, latest))
     };
     situation
         .tablets()
         .map(|tablet| &tablet.alias)
-        .filter(|alias| *alias != candidate && promised(alias) <= latest)
+        .filter(|alias| *alias != candidate && !has_left(alias))
         .cloned()
         .collect()
+}
+
+/// Whether a tablet has heard of an epoch after `latest`, the last one of `candidate`, and does not follow it any more. The promise
+/// alone says nothing of a mysqld that hangs: it goes on with its old source when it wakes.
+fn has_left(
+    situation: &Situation<'_>,
+    report: &Report,
+    candidate: &TabletAlias,
+    latest: Epoch,
+) -> bool {
+    let source = situation.state.tablets.get(candidate);
+    let is_elsewhere = match &report.mysqld {
+        MysqldState::Running => report.replication.as_ref().is_none_or(|replication| {
+            replication.io == ThreadState::Off
+                || source.is_some_and(|source| source.value.mysql != replication.source)
+        }),
+        MysqldState::Exited { .. } | MysqldState::Held { .. } => true,
+        MysqldState::Starting | MysqldState::Unresponsive { .. } => false,
+    };
+    let has_stopped = report.revoked.is_some_and(|revoked| revoked > latest);
+    report.promised > latest && (has_stopped || is_elsewhere)
 }
 
 fn fill<'a>(

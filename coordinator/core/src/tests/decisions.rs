@@ -1,5 +1,7 @@
 //! Who is dead, who is revoked, who becomes primary, and when nothing may happen.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -244,14 +246,13 @@ fn an_acker_that_missed_the_end_of_an_epoch_counts_if_its_primary_goes_on() {
     assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
 }
 
-#[test]
-fn an_acker_that_missed_two_epochs_counts_when_its_primary_is_primary_again() {
+/// Tablet 0 is primary, then 1, then 0 again. What tablet 2 says of itself meanwhile decides who counts as acker at last.
+fn ackers_when_the_first_is_primary_again(says: impl Fn(&mut Report)) -> BTreeSet<TabletAlias> {
     let mut stage = Stage::stable(1);
     let mut fourth = fresh_report(3);
     fourth.tablet.replica_set = set_name(0);
     stage.reports.insert(3, fourth);
     stage.reports(3);
-    // Tablet 2 hears nothing from here on: it may acknowledge what tablet 0 writes.
     let all = "A:1-10";
     let stop = |stage: &mut Stage, index| {
         let epoch = stage.set(0).epoch;
@@ -270,13 +271,14 @@ fn an_acker_that_missed_two_epochs_counts_when_its_primary_is_primary_again() {
     stage.reports(0);
     assert_eq!(stage.set(0).primary, Some(alias(1)));
     assert_eq!(stage.set(0).ackers, [alias(3)].into());
+    says(stage.report(2));
     stage.serve(1);
     let mut back = fresh_report(0);
     back.incarnation = Incarnation(2);
     stage.reports.insert(0, back);
     stage.position(0, all, all);
     stage.replicate(0, 1);
-    stage.pass(400, &[2]);
+    stage.pass(400, &[]);
     assert_eq!(stage.set(0).ackers, [alias(0), alias(3)].into());
     stage.exit(1);
     stage.reports(1);
@@ -284,5 +286,26 @@ fn an_acker_that_missed_two_epochs_counts_when_its_primary_is_primary_again() {
     stop(&mut stage, 3);
     stage.pass(400, &[2]);
     assert_eq!(stage.set(0).primary, Some(alias(0)));
-    assert_eq!(stage.set(0).ackers, [alias(2), alias(3)].into());
+    stage.set(0).ackers.clone()
+}
+
+#[test]
+fn an_acker_that_missed_an_epoch_counts_when_its_primary_is_primary_again() {
+    let with_it: BTreeSet<_> = [alias(2), alias(3)].into();
+    let without: BTreeSet<_> = [alias(3)].into();
+    // It has heard nothing: it may acknowledge what tablet 0 writes.
+    assert_eq!(ackers_when_the_first_is_primary_again(|_| ()), with_it);
+    // Its agent has heard, and could not move a mysqld that hangs.
+    let hangs = |report: &mut Report| {
+        report.promised = Epoch(2);
+        report.mysqld = MysqldState::Unresponsive { since_ms: 100 };
+    };
+    assert_eq!(ackers_when_the_first_is_primary_again(hangs), with_it);
+    let follows = |report: &mut Report| {
+        report.promised = Epoch(2);
+        if let Some(replication) = &mut report.replication {
+            replication.source = endpoint(1);
+        }
+    };
+    assert_eq!(ackers_when_the_first_is_primary_again(follows), without);
 }
