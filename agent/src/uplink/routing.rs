@@ -85,6 +85,8 @@ impl<P: Publish> RoutingWatch<P> {
                 loop {
                     let member = search.next().await;
                     let ended = self.line(&member, &mut search, &mut saver).await;
+                    // It may take long until there is another line, and this process may not live so long.
+                    saver.save().await;
                     self.connected.send_if_modified(|is| std::mem::replace(is, false));
                     tracing::debug!(member = %member.host, port = member.port, %ended, "the watch of the routing ended");
                     search.failed(Some(&ended));
