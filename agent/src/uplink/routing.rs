@@ -79,19 +79,22 @@ impl<P: Publish> RoutingWatch<P> {
             newest: None,
             due: None,
         };
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = async {
-                loop {
-                    let member = search.next().await;
-                    let ended = self.line(&member, &mut search, &mut saver).await;
-                    // It may take long until there is another line, and this process may not live so long.
-                    saver.save().await;
-                    self.connected.send_if_modified(|is| std::mem::replace(is, false));
-                    tracing::debug!(member = %member.host, port = member.port, %ended, "the watch of the routing ended");
-                    search.failed(Some(&ended));
-                }
-            } => {}
+        loop {
+            let line = async {
+                let member = search.next().await;
+                let ended = self.line(&member, &mut search, &mut saver).await;
+                (member, ended)
+            };
+            let (member, ended) = tokio::select! {
+                () = cancel.cancelled() => break,
+                over = line => over,
+            };
+            self.connected
+                .send_if_modified(|is| std::mem::replace(is, false));
+            tracing::debug!(member = %member.host, port = member.port, %ended, "the watch of the routing ended");
+            search.failed(Some(&ended));
+            // It may take long until there is another line, and this process may not live so long.
+            saver.save().await;
         }
         saver.save().await;
     }
