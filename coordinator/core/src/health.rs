@@ -205,10 +205,11 @@ impl Health {
         self.tablets.contains_key(alias) && !self.silent.contains(alias)
     }
 
-    /// What routers can be told of a tablet; nothing if it is silent. What this coordinator slept through is no silence.
-    pub fn service(&self, alias: &TabletAlias, now: Now) -> Option<Service> {
+    /// What routers can be told of a tablet; nothing if it was silent at the last tick. Told by the ticks alone and not by the age of the
+    /// report, so that it changes only where [`Health::tick`] or [`Health::report`] says so.
+    pub fn service(&self, alias: &TabletAlias) -> Option<Service> {
         let tablet = self.tablets.get(alias)?;
-        (self.silent_ms(alias, now) <= ANSWER_AGE_MS).then(|| service(&tablet.report))
+        (!self.silent.contains(alias)).then(|| service(&tablet.report))
     }
 }
 

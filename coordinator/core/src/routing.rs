@@ -128,7 +128,7 @@ fn replica(
     {
         return before.clone();
     }
-    let service = health.service(&tablet.alias, sources.now);
+    let service = health.service(&tablet.alias);
     ReplicaRoute {
         alias: tablet.alias.clone(),
         kind: tablet.kind,

@@ -147,6 +147,37 @@ fn nothing_is_published_before_the_first_entry_of_the_own_term() {
     assert!(first.unwrap() > numbered);
 }
 
+/// Whether routers are told last that the replicas 1 and 2 are fit.
+fn fit(stage: &mut Stage) -> Vec<bool> {
+    let updates = published(stage);
+    let replicas = &updates.last().unwrap().snapshot.replica_sets[0].replicas;
+    replicas.iter().map(|replica| replica.healthy).collect()
+}
+
+#[test]
+fn who_speaks_again_after_an_own_stall_is_fit() {
+    let mut stage = Stage::stable(1);
+    stage.pass(750, &[1]);
+    // The stall is found with the next tick; what is published before is made at the end of tablet 1's time.
+    stage.now.monotonic_ms += health::OWN_STALL_MS - 20;
+    stage.replication(2).sql = ThreadState::Off;
+    stage.reports(2);
+    stage.pass(health::ANSWER_AGE_MS, &[]);
+    assert_eq!(fit(&mut stage), [true, false]);
+}
+
+#[test]
+fn who_was_silent_before_an_own_stall_is_not_fit_after_it() {
+    let mut stage = Stage::stable(1);
+    stage.pass(2 * health::ANSWER_AGE_MS, &[1]);
+    assert_eq!(fit(&mut stage), [false, true]);
+    stage.now.monotonic_ms += 2 * health::OWN_STALL_MS;
+    stage.replication(2).sql = ThreadState::Off;
+    stage.reports(2);
+    stage.pass(2 * health::ANSWER_AGE_MS, &[1]);
+    assert_eq!(fit(&mut stage), [false, false]);
+}
+
 /// Anything that may change what routers should know.
 fn disturb(stage: &mut Stage, what: u8, index: u32, number: u64) {
     match what {
