@@ -5,7 +5,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -78,6 +78,7 @@ impl<P: Publish> RoutingWatch<P> {
             kept: self.known.clone(),
             newest: None,
             due: None,
+            turn: Arc::default(),
         };
         loop {
             let line = async {
@@ -183,8 +184,11 @@ struct Saver {
     path: PathBuf,
     /// What is on disk.
     kept: Option<Arc<RoutingSnapshot>>,
+    /// What is not on disk yet, also while it is being written: whoever awaits that may be cancelled.
     newest: Option<Arc<RoutingSnapshot>>,
     due: Option<Instant>,
+    /// One writer at a time: one that nobody awaits any more goes on by itself.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Saver {
@@ -202,13 +206,19 @@ impl Saver {
 
     async fn save(&mut self) {
         self.due = None;
-        let Some(newest) = self.newest.take() else {
+        let Some(newest) = self.newest.clone() else {
             return;
         };
-        let (path, snapshot) = (self.path.clone(), newest.clone());
-        let written = tokio::task::spawn_blocking(move || write(&path, &snapshot)).await;
-        match written {
-            Ok(Ok(())) => self.kept = Some(newest),
+        let (path, snapshot, turn) = (self.path.clone(), newest.clone(), self.turn.clone());
+        let write = move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            write(&path, &snapshot)
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => {
+                self.kept = Some(newest);
+                self.newest = None;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(path = %self.path.display(), %error, "the routing state is not kept");
             }

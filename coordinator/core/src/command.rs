@@ -67,7 +67,7 @@ impl Command {
         }
     }
 
-    /// The refusal of a request; see [`crate::intent::refused`].
+    /// The refusal of a request; see [`crate::intent::plan`].
     pub(crate) fn refusal(request_id: String, refusal: Refusal) -> Self {
         Self {
             refusal: Some(refusal.bounded()),

@@ -24,10 +24,12 @@ use crate::{
     state::{State, Versioned},
 };
 
+mod attempt;
 pub mod coordinators;
 pub mod join;
 mod records;
 
+pub use attempt::{Attempt, Plan, plan};
 pub use records::write_records;
 
 /// Statements of one schema change.
@@ -66,7 +68,7 @@ fn whole(command: Command) -> Result<Command, Refusal> {
 /// A refusal as a command, to be told when it is applied: then it stands under the request's id, and an earlier attempt of the same
 /// request that is still on its way cannot take effect after its caller was told that it did not. None as long as there is a member
 /// that does not understand it.
-pub fn refused(state: &State, request_id: &str, refusal: &Refusal) -> Option<Command> {
+pub(crate) fn refused(state: &State, request_id: &str, refusal: &Refusal) -> Option<Command> {
     let understood = state.format >= format::REFUSALS;
     understood.then(|| Command::refusal(request_id.to_owned(), refusal.clone()))
 }
@@ -76,8 +78,18 @@ pub fn known_keyspace<'a>(
     state: &'a State,
     name: &KeyspaceName,
 ) -> Result<&'a Versioned<Keyspace>, Refusal> {
-    let known = state.keyspaces.get(name);
-    known.map_or_else(|| missing(format!("there is no keyspace {name}")), Ok)
+    match state.keyspaces.get(name) {
+        Some(keyspace) => Ok(keyspace),
+        None => missing(format!(
+            "there is no keyspace {name}; there is: {}",
+            list(state.keyspaces.keys())
+        )),
+    }
+}
+
+fn list(names: impl Iterator<Item: ToString>) -> String {
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    names.join(", ")
 }
 
 fn event(now: Now, kind: &str, key: &RecordKey, message: String) -> AuditEvent {
@@ -128,10 +140,7 @@ fn the_set<'a>(
     state: &'a State,
     name: Option<&ReplicaSetName>,
 ) -> Result<&'a Versioned<ReplicaSet>, Refusal> {
-    let names = || {
-        let names: Vec<String> = state.replica_sets.keys().map(|n| n.to_string()).collect();
-        names.join(", ")
-    };
+    let names = || list(state.replica_sets.keys());
     match name {
         Some(name) => match state.replica_sets.get(name) {
             Some(set) => Ok(set),

@@ -5,7 +5,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::Status;
 
 /// One message under way is enough: what comes after it is looked up when it has left.
-const OUTGOING_MAX: usize = 1;
+pub const OUTGOING_MAX: usize = 1;
 
 /// Boxed, for a channel makes room for 32 items at once, and thousands of agents and routers have one each.
 pub type Item<T> = Box<Result<T, Status>>;

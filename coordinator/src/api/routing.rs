@@ -140,6 +140,7 @@ mod tests {
     use vt_proto::{epoch::Revision, routing, wire::routing_update::Update};
 
     use super::*;
+    use crate::api::outgoing::OUTGOING_MAX;
 
     fn publish(news: &News, health: u64) {
         let snapshot = routing::RoutingSnapshot {
@@ -160,7 +161,7 @@ mod tests {
         let news = Arc::new(News::default());
         publish(&news, 1);
         let (lost, is_lost) = watch::channel(true);
-        let (outgoing, mut incoming) = mpsc::channel(1);
+        let (outgoing, mut incoming) = mpsc::channel(OUTGOING_MAX);
         let reader = |at| Reader {
             news: news.clone(),
             at,

@@ -1,16 +1,14 @@
 //! How a write is made: planned from what this member knows, proposed, and told. The compare-and-set protects what was planned from
-//! old knowledge. A refusal is proposed too, where the caller gave a request id: it is told when the group has committed it, as what
-//! came of that id for ever. Where it is not, the group confirms what it was planned from. Retries of one request id are applied once.
-
-use std::sync::Arc;
+//! old knowledge. A refusal is planned again from what the group confirms; where the caller gave a request id it is then proposed too,
+//! so that it stands for that id. Retries of one request id are applied once.
 
 use tonic::Status;
 use vt_coordinator_core::{
     Core,
-    apply::{REQUEST_ID_LENGTH_MAX, remembered},
+    apply::REQUEST_ID_LENGTH_MAX,
     command::Command,
     event::Now,
-    intent,
+    intent::{self, Attempt, Plan},
     refusal::Refusal,
 };
 use vt_proto::epoch::Revision;
@@ -27,27 +25,6 @@ use crate::node::{Handle, NodeStatus, WriteError};
 pub(super) const CONFLICTS_MAX: usize = 3;
 /// A write whose caller read the revisions itself: a conflict is the caller's to know.
 pub(super) const ONCE: usize = 1;
-
-/// What came of a look at the state before a write.
-enum Plan {
-    /// The same request was answered before.
-    Done(Result<Revision, Refusal>),
-    /// A refusal, if it is one that is to be remembered.
-    Propose(Command),
-    Refuse(Refusal),
-}
-
-/// One try of a request.
-#[derive(Clone)]
-struct Attempt {
-    id: String,
-    /// The caller gave the id, so an earlier message with the same one may still be on its way.
-    named: bool,
-    /// The group confirms what the member knows. What it knows otherwise may be older than what another member has shown already, and
-    /// a refusal must not stand for ever on that.
-    confirmed: bool,
-    call: Option<Arc<Call>>,
-}
 
 /// What a write did; no command if it was an earlier request that did it.
 pub(super) struct Written {
@@ -80,10 +57,9 @@ where
     let mut conflict = None;
     for number in 0..attempts {
         let attempt = Attempt {
-            id: attempt_id(&request_id, number),
+            request_id: attempt_id(&request_id, number),
             named,
             confirmed: false,
-            call: current(),
         };
         let mut made = propose(node, attempt.clone(), make.clone()).await?;
         if matches!(made.0, Plan::Refuse(_)) {
@@ -120,8 +96,9 @@ async fn propose<F>(node: &Handle, attempt: Attempt, make: F) -> Result<Proposed
 where
     F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Send + 'static,
 {
+    let call = current();
     let plan = move |core: &Core, status: &NodeStatus| {
-        let plan = plan(core, status, &attempt, make);
+        let plan = plan(core, status, &attempt, make, call.as_deref());
         let command = match &plan {
             Ok(Plan::Propose(command)) => Some(command.clone()),
             _ => None,
@@ -143,7 +120,9 @@ where
     F: Fn(&Core, &str, Now) -> Result<Command, Refusal> + Send + 'static,
 {
     attempt.confirmed = true;
-    let look = move |core: &Core, status: &NodeStatus| plan(core, status, &attempt, make);
+    let call = current();
+    let look =
+        move |core: &Core, status: &NodeStatus| plan(core, status, &attempt, make, call.as_deref());
     let plan = node.read(true, look).await.map_err(error::of_read)??;
     let outcome = match &plan {
         Plan::Propose(command) => Some(node.propose_until(command.clone(), deadline_ms()).await),
@@ -153,23 +132,22 @@ where
 }
 
 /// An error where this member does not lead.
-fn plan<F>(core: &Core, status: &NodeStatus, attempt: &Attempt, make: F) -> Result<Plan, Status>
+fn plan<F>(
+    core: &Core,
+    status: &NodeStatus,
+    attempt: &Attempt,
+    make: F,
+    call: Option<&Call>,
+) -> Result<Plan, Status>
 where
     F: Fn(&Core, &str, Now) -> Result<Command, Refusal>,
 {
     super::require_leader(status)?;
-    if let Some(outcome) = remembered(core.state(), &attempt.id) {
-        return Ok(Plan::Done(outcome));
-    }
-    let refusal = match make(core, &attempt.id, status.now) {
-        Ok(command) => return Ok(Plan::Propose(signed(command, attempt.call.as_deref()))),
-        Err(refusal) => refusal,
+    let make = || {
+        let made = make(core, &attempt.request_id, status.now);
+        made.map(|command| signed(command, call))
     };
-    let command = match attempt.named && attempt.confirmed {
-        true => intent::refused(core.state(), &attempt.id, &refusal),
-        false => None,
-    };
-    Ok(command.map_or(Plan::Refuse(refusal), Plan::Propose))
+    Ok(intent::plan(core.state(), attempt, make))
 }
 
 /// Each attempt is a request of its own: what was refused as a conflict stays refused under its id.
@@ -177,53 +155,5 @@ fn attempt_id(request_id: &str, attempt: usize) -> String {
     match attempt {
         0 => request_id.to_owned(),
         _ => format!("{request_id}#{attempt}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use vt_coordinator_core::{format, state::State};
-
-    use super::*;
-
-    fn planned(format: u32, named: bool, confirmed: bool) -> Plan {
-        let core = Core::new(State {
-            format,
-            ..State::default()
-        });
-        let status = NodeStatus {
-            is_leader: true,
-            ..NodeStatus::default()
-        };
-        let attempt = Attempt {
-            id: "r".into(),
-            named,
-            confirmed,
-            call: None,
-        };
-        let missing = || Refusal::Missing {
-            reason: "no".into(),
-        };
-        let make = move |_: &Core, _: &str, _| Err(missing());
-        plan(&core, &status, &attempt, make).unwrap()
-    }
-
-    #[test]
-    fn a_refusal_stands_only_if_it_has_a_name_and_is_of_the_newest_state() {
-        for (format, named, confirmed) in [
-            (format::REFUSALS, true, true),
-            (format::REFUSALS, true, false),
-            (format::REFUSALS, false, true),
-            (format::COORDINATORS, true, true),
-        ] {
-            let stands = format == format::REFUSALS && named && confirmed;
-            match planned(format, named, confirmed) {
-                Plan::Propose(command) => {
-                    assert!(stands && command.refusal.is_some(), "{command:?}");
-                }
-                Plan::Refuse(_) => assert!(!stands, "{format} {named} {confirmed}"),
-                Plan::Done(_) => panic!("nothing was done before"),
-            }
-        }
     }
 }

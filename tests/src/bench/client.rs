@@ -24,11 +24,6 @@ pub struct Door {
 }
 
 impl Door {
-    /// How to get in as an operator.
-    pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        self.endpoint_with(self.shown.as_ref().map(|shown| &shown.operator))
-    }
-
     /// How to get in as an agent.
     pub fn endpoint_of_agents(&self) -> anyhow::Result<Endpoint> {
         self.endpoint_with(self.shown.as_ref().map(|shown| &shown.agent))
@@ -47,7 +42,8 @@ impl Door {
 
     /// A connection of its own, of an operator.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
-        let connected = self.endpoint()?.connect().await;
+        let shown = self.shown.as_ref().map(|shown| &shown.operator);
+        let connected = self.endpoint_with(shown)?.connect().await;
         connected.with_context(|| format!("connect to {self}"))
     }
 

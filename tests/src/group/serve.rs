@@ -1,9 +1,9 @@
 //! What a machine does for clients: it plans a write as the API of records does, proposes it, and tells what came of it.
 
 use vt_coordinator_core::{
-    apply::{self, remembered},
+    apply,
     command::Command,
-    intent,
+    intent::{self, Attempt, Plan},
     member::{Input, ReadError, Token, WriteError},
     refusal::Refusal,
 };
@@ -24,14 +24,6 @@ pub(super) struct Asked {
     request: Request,
     /// A write that would be refused, if the group confirms that what the member knows is the newest.
     confirms: bool,
-}
-
-/// What came of a look at the state before a write.
-enum Planned {
-    Done(Result<Revision, Refusal>),
-    Propose(Command),
-    Refuse(Refusal),
-    NotLeader,
 }
 
 impl World {
@@ -91,23 +83,23 @@ impl World {
 
     /// Plans a write and goes on with what the plan says. Only a refusal is confirmed by the group before it is told.
     fn write(&mut self, host: usize, token: Token, request: &Request, confirmed: bool) {
-        match self.plan(host, request, confirmed) {
-            Planned::NotLeader => {
-                let status = self.hosts[host].status();
-                let leader = status.and_then(|status| status.leader_address);
-                let told = self.again(leader.as_deref());
-                self.tell(host, token, told);
-            }
-            Planned::Done(outcome) => {
+        let Some(plan) = self.plan(host, request, confirmed) else {
+            let status = self.hosts[host].status();
+            let leader = status.and_then(|status| status.leader_address);
+            let told = self.again(leader.as_deref());
+            return self.tell(host, token, told);
+        };
+        match plan {
+            Plan::Done(outcome) => {
                 let told = self.told(outcome);
                 self.tell(host, token, told);
             }
-            Planned::Propose(command) => self.propose(host, token, command),
-            Planned::Refuse(refusal) if confirmed => {
+            Plan::Propose(command) => self.propose(host, token, command),
+            Plan::Refuse(refusal) if confirmed => {
                 let told = self.told(Err(refusal));
                 self.tell(host, token, told);
             }
-            Planned::Refuse(_) => {
+            Plan::Refuse(_) => {
                 let process = self.hosts[host].process.as_mut();
                 if let Some(asked) = process.and_then(|p| p.asked.get_mut(&token)) {
                     asked.confirms = true;
@@ -117,31 +109,27 @@ impl World {
         }
     }
 
-    fn plan(&self, host: usize, request: &Request, confirmed: bool) -> Planned {
+    /// Nothing where the member does not lead.
+    fn plan(&self, host: usize, request: &Request, confirmed: bool) -> Option<Plan> {
         let machine = &self.hosts[host];
-        let Some(process) = machine.process.as_ref().filter(|p| p.member.leads()) else {
-            return Planned::NotLeader;
+        let process = machine.process.as_ref().filter(|p| p.member.leads())?;
+        let state = process.member.core().state();
+        let forgets = self.sabotage == Some(Sabotage::ForgetConflicts);
+        let attempt = Attempt {
+            request_id: request.request_id.clone(),
+            named: !forgets,
+            confirmed,
         };
-        let (state, id) = (process.member.core().state(), &request.request_id);
-        if let Some(outcome) = remembered(state, id) {
-            return Planned::Done(outcome);
-        }
-        let changes = client::changes(&request.what);
-        let made = intent::write_records(state, &changes, id, machine.now(self.now_us));
-        if self.sabotage == Some(Sabotage::ForgetConflicts)
-            && let Ok(command) = &made
-            && let Err(refusal) = apply::check(state, command)
-        {
-            return Planned::Refuse(refusal);
-        }
-        match made {
-            Ok(command) => Planned::Propose(command),
-            Err(refusal) if !confirmed => Planned::Refuse(refusal),
-            Err(refusal) => {
-                let command = intent::refused(state, id, &refusal);
-                command.map_or(Planned::Refuse(refusal), Planned::Propose)
+        let make = || {
+            let changes = client::changes(&request.what);
+            let now = machine.now(self.now_us);
+            let command = intent::write_records(state, &changes, &request.request_id, now)?;
+            if forgets {
+                apply::check(state, &command)?;
             }
-        }
+            Ok(command)
+        };
+        Some(intent::plan(state, &attempt, make))
     }
 
     /// What came of a proposal.

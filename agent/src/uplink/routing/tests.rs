@@ -171,6 +171,42 @@ async fn changes_are_taken_from_what_is_known_and_all_is_asked_for_where_they_do
 }
 
 #[tokio::test]
+async fn news_are_on_disk_when_the_coordinators_are_lost_right_after_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let cancel = CancellationToken::new();
+    let watches = vec![vec![full(3), changes(3, 4), changes(7, 8)]];
+    let (_asked, _published, task) = watch(None, watches, directory.path(), &cancel).await;
+    let kept = async {
+        // The agent is not ended in order, which would keep them too.
+        while load(directory.path()) != Some(snapshot(4)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, kept).await.unwrap();
+    assert!(!task.is_finished());
+    cancel.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_written_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("later");
+    let mut saver = Saver {
+        path: folder.join(SNAPSHOT_FILE),
+        kept: None,
+        newest: None,
+        due: None,
+        turn: Arc::default(),
+    };
+    saver.take(Arc::new(snapshot(1)));
+    saver.save().await;
+    fs::create_dir(&folder).unwrap();
+    saver.save().await;
+    assert_eq!(load(&folder), Some(snapshot(1)));
+}
+
+#[tokio::test]
 async fn a_snapshot_is_written_now_and_then_and_health_seldom() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(SNAPSHOT_FILE);
@@ -179,6 +215,7 @@ async fn a_snapshot_is_written_now_and_then_and_health_seldom() {
         kept: None,
         newest: None,
         due: None,
+        turn: Arc::default(),
     };
     let start = Instant::now();
     saver.take(Arc::new(snapshot(1)));

@@ -4,6 +4,25 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+/// The dead primary is fenced and its data are readable.
+fn reveal(stage: &mut Stage, index: u32, sets: &str) {
+    let epoch = stage.set(0).epoch;
+    let report = stage.report(index);
+    report.mysqld = MysqldState::Running;
+    report.promised = epoch;
+    report.fenced = Some(epoch);
+    stage.position(index, sets, sets);
+}
+
+/// A tablet that was away follows another, and has what that one has.
+fn come_back(stage: &mut Stage, index: u32, source: u32, sets: &str) {
+    let mut report = fresh_report(index);
+    report.incarnation = Incarnation(2);
+    stage.reports.insert(index, report);
+    stage.position(index, sets, sets);
+    stage.replicate(index, source);
+}
+
 #[test]
 fn the_first_primary_is_formed_and_opens() {
     let stage = Stage::stable(1);
@@ -52,11 +71,7 @@ fn an_exit_leads_to_the_replica_that_received_most() {
     stage.reports(2);
     assert_eq!(stage.set(0).phase, Phase::Stable);
     // The old primary returns, follows, is level, and acknowledges.
-    let mut back = fresh_report(0);
-    back.incarnation = Incarnation(2);
-    back.gtid = stage.report(2).gtid.clone();
-    stage.reports.insert(0, back);
-    stage.replicate(0, 2);
+    come_back(&mut stage, 0, 2, "A:1-10");
     stage.reports(0);
     assert_eq!(stage.set(0).ackers, [alias(0), alias(1)].into());
 }
@@ -88,10 +103,8 @@ fn one_answer_of_two_is_not_enough() {
             restart_after: Incarnation(1)
         }
     );
-    stage.report(0).mysqld = MysqldState::Running;
     stage.report(0).incarnation = Incarnation(2);
-    stage.report(0).fenced = Some(Epoch(2));
-    stage.position(0, "A:1-12", "A:1-12");
+    reveal(&mut stage, 0, "A:1-12");
     stage.reports(0);
     assert_eq!(stage.set(0).primary, Some(alias(0)));
     assert_eq!(stage.set(0).start_gtid, gtids("A:1-12"));
@@ -223,16 +236,6 @@ fn an_establishing_primary_that_dies_is_followed_by_one_that_has_the_start() {
     assert_eq!(stage.set(0).restart_after, Some(Incarnation(1)));
 }
 
-/// The dead primary is fenced and its data are readable.
-fn reveal(stage: &mut Stage, index: u32, sets: &str) {
-    let epoch = stage.set(0).epoch;
-    let report = stage.report(index);
-    report.mysqld = MysqldState::Running;
-    report.promised = epoch;
-    report.fenced = Some(epoch);
-    stage.position(index, sets, sets);
-}
-
 #[test]
 fn an_acker_that_missed_the_end_of_an_epoch_counts_if_its_primary_goes_on() {
     let mut stage = Stage::stable(1);
@@ -273,11 +276,7 @@ fn ackers_when_the_first_is_primary_again(says: impl Fn(&mut Report)) -> BTreeSe
     assert_eq!(stage.set(0).ackers, [alias(3)].into());
     says(stage.report(2));
     stage.serve(1);
-    let mut back = fresh_report(0);
-    back.incarnation = Incarnation(2);
-    stage.reports.insert(0, back);
-    stage.position(0, all, all);
-    stage.replicate(0, 1);
+    come_back(&mut stage, 0, 1, all);
     stage.pass(400, &[]);
     assert_eq!(stage.set(0).ackers, [alias(0), alias(3)].into());
     stage.exit(1);
