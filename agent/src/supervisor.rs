@@ -466,6 +466,7 @@ fn goal_name(goal: &Goal) -> &'static str {
 fn work_name(work: &Work) -> String {
     match work {
         Work::TermRow { epoch, .. } => format!("first row of epoch {epoch}"),
+        Work::Confirm { epoch, .. } => format!("one more row of epoch {epoch}"),
         Work::CreateSchema { name } => format!("schema {name}"),
         Work::SchemaChange(task) => format!("schema change {} of {}", task.id, task.schema),
     }

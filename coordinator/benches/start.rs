@@ -124,6 +124,7 @@ fn large_state() -> Result<State> {
             .into(),
             start_gtid: gtid.clone(),
             restart_after: None,
+            leaving: None,
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),
                 primary: alias(number)?,

@@ -31,10 +31,14 @@ pub enum Goal {
         /// Schemas that must exist.
         schemas: Vec<String>,
         schema_tasks: Vec<SchemaTask>,
+        /// Write a row and report `confirmed` when it is acknowledged: then everything before it is acknowledged as well by
+        /// those who may acknowledge now.
+        confirm: bool,
     },
     /// Planned: stay primary in name, let transactions end within `grace_ms`, become read-only, report `demoted`. Never reopen alone.
     Demote { grace_ms: u64 },
-    /// Promise the epoch, stop the IO thread whatever it shows, then report `revoked` and what was received. The applier goes on.
+    /// Promise the epoch, stop the IO thread whatever it shows, then report `revoked` (and `silent`) and what was received. The
+    /// applier goes on.
     Revoke,
     /// Promise the epoch and stop serving as primary, at any price; report `fenced`.
     Fence,

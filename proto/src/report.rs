@@ -85,6 +85,10 @@ pub struct Report {
     pub demoted: Option<Generation>,
     /// The epoch in which it is open for writes as primary, its term row acknowledged.
     pub serving: Option<Epoch>,
+    /// The generation of the `Revoke` goal, on disk, under which its IO thread was proven off: it follows no older order any more.
+    pub silent: Option<Generation>,
+    /// The generation of the `Primary` goal with `confirm` under which it wrote a row that is acknowledged.
+    pub confirmed: Option<Generation>,
     /// It may have forgotten what it acknowledged: the host has rebooted since it last caught up with a primary.
     pub amnesiac: bool,
     pub schema_results: Vec<SchemaResult>,

@@ -109,6 +109,14 @@ pub struct FinishedEpoch {
     pub kept: GtidSet,
 }
 
+/// An acker that is lost and on its way out of the set of ackers; until it is out, it counts like any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    pub acker: TabletAlias,
+    /// It has proven that it acknowledges nothing any more. What is acknowledged from here on, others have.
+    pub silent: bool,
+}
+
 /// The tablets that replicate from one primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSet {
@@ -124,6 +132,8 @@ pub struct ReplicaSet {
     pub start_gtid: GtidSet,
     /// The life of the primary's mysqld whose exit is answered by a restart in place.
     pub restart_after: Option<Incarnation>,
+    /// Who of the ackers is being taken out; only while the set is stable.
+    pub leaving: Option<Leaving>,
     /// Oldest first, at most [`HISTORY_EPOCHS_MAX`].
     pub history: Vec<FinishedEpoch>,
 }

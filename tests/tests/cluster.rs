@@ -19,6 +19,8 @@ use vt_tests::cluster::{
 
 #[path = "cluster/alone.rs"]
 mod alone;
+#[path = "cluster/lost_acker.rs"]
+mod lost_acker;
 
 const KEYSPACE: &str = "commerce";
 const WRITERS_PER_ROUTER: usize = 2;

@@ -183,6 +183,7 @@ fn sabotage_is_noticed() {
         (Sabotage::SkipRevokeWait, Focus::Disconnection),
         (Sabotage::OpenBeforeDrain, Focus::Backlog),
         (Sabotage::IgnoreEpoch, Focus::Leadership),
+        (Sabotage::SilentTooEarly, Focus::Loss),
         (Sabotage::ExecutedForReceived, Focus::Backlog),
     ] {
         let plan = |seed| Plan {

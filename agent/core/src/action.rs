@@ -17,6 +17,12 @@ pub enum Work {
         epoch: Epoch,
         incarnation: Incarnation,
     },
+    /// Write one more row of the epoch because of this desired state: when it is acknowledged, everything before it is as well.
+    Confirm {
+        epoch: Epoch,
+        incarnation: Incarnation,
+        generation: Generation,
+    },
     CreateSchema {
         name: String,
     },

@@ -15,6 +15,8 @@ pub struct Claims {
     pub fenced: Option<Epoch>,
     pub demoted: Option<Generation>,
     pub serving: Option<Epoch>,
+    pub silent: Option<Generation>,
+    pub confirmed: Option<Generation>,
 }
 
 /// What may be claimed now.
@@ -39,6 +41,16 @@ pub fn claims(
             .filter(|_| is_closed(observed))
             .map(|desired| desired.generation),
         serving: serving(observed, persisted, memory),
+        // On disk: else an agent that starts anew would go on from an older order, and acknowledge.
+        silent: current
+            .filter(|desired| desired.goal == Goal::Revoke)
+            .filter(|desired| desired.generation == persisted.generation)
+            .filter(|_| revoked(observed, persisted, memory).is_some())
+            .map(|desired| desired.generation),
+        confirmed: current
+            .filter(|desired| matches!(desired.goal, Goal::Primary { confirm: true, .. }))
+            .map(|desired| desired.generation)
+            .filter(|generation| memory.confirmed == Some(*generation)),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use vt_proto::{
     desired::{Desired, Goal},
-    epoch::Epoch,
+    epoch::{Epoch, Generation},
     gtid::GtidSet,
     report::ThreadState,
     topology::FinishedEpoch,
@@ -72,6 +72,7 @@ pub(crate) struct View<'a> {
     pub(crate) persisted: &'a Persisted,
     pub(crate) memory: &'a Memory,
     pub(crate) epoch: Epoch,
+    pub(crate) generation: Generation,
     pub(crate) now_ms: u64,
 }
 
@@ -112,6 +113,7 @@ pub fn converge(
             persisted,
             memory,
             epoch: persisted.promised,
+            generation: persisted.generation,
             now_ms,
         });
     };
@@ -124,10 +126,11 @@ pub fn converge(
         persisted,
         memory,
         epoch: desired.epoch,
+        generation: desired.generation,
         now_ms,
     };
     let promise = promise(observed, persisted, desired);
-    let is_ending = matches!(desired.goal, Goal::Demote { .. });
+    let is_ending = matches!(desired.goal, Goal::Demote { .. } | Goal::Revoke);
     let is_unheard = persisted.generation < desired.generation;
     if persisted.promised < desired.epoch || (is_unheard && is_ending) {
         return view.attempt(promise);
@@ -176,6 +179,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
             restart_after,
             schemas,
             schema_tasks,
+            confirm,
         } => primary::step(
             view,
             &primary::Order {
@@ -184,6 +188,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
                 restart_after: *restart_after,
                 schemas,
                 schema_tasks,
+                confirm: *confirm,
             },
         ),
         Goal::Demote { grace_ms } => demote::step(view, *grace_ms),

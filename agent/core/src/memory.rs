@@ -43,6 +43,8 @@ pub struct Memory {
     pub work_failure: Option<(Work, String, u64)>,
     /// The epoch and life whose first row was acknowledged.
     pub term_row: Option<(Epoch, Incarnation)>,
+    /// The desired state with `confirm` under which a row was written and acknowledged.
+    pub confirmed: Option<Generation>,
     /// Since when the source refuses this tablet.
     pub io_fatal_since_ms: Option<u64>,
     /// When the IO thread was started last.
@@ -149,8 +151,12 @@ impl Memory {
         match outcome {
             Ok(()) => {
                 self.work_failure = None;
-                if let Work::TermRow { epoch, incarnation } = work {
-                    self.term_row = Some((*epoch, *incarnation));
+                match work {
+                    Work::TermRow { epoch, incarnation } => {
+                        self.term_row = Some((*epoch, *incarnation));
+                    }
+                    Work::Confirm { generation, .. } => self.confirmed = Some(*generation),
+                    Work::CreateSchema { .. } | Work::SchemaChange(_) => {}
                 }
             }
             Err(error) => self.work_failure = Some((work.clone(), error, now_ms)),

@@ -49,6 +49,8 @@ pub fn report(
         fenced: claims.fenced,
         demoted: claims.demoted,
         serving: claims.serving,
+        silent: claims.silent,
+        confirmed: claims.confirmed,
         amnesiac: persisted.is_amnesiac(&observed.boot_id, uuid.as_deref()),
         server_uuid: uuid,
         schema_results: schema_results(server, memory, desired),

@@ -47,7 +47,10 @@ async fn carry_out(
 ) -> Result<(), AdminError> {
     let mut conn = AdminConn::connect(&socket, password.expose()).await?;
     match work {
-        Work::TermRow { epoch, incarnation } => {
+        Work::TermRow { epoch, incarnation }
+        | Work::Confirm {
+            epoch, incarnation, ..
+        } => {
             make_internal_tables(&mut conn).await?;
             // Always a row of its own: it never waits for the lock of one that a life before left waiting.
             let row = format!(

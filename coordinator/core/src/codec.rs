@@ -43,11 +43,12 @@ fn format_of(command: &Command) -> u32 {
     if command.refusal.is_some() {
         return format::REFUSALS;
     }
-    let mut changes = command.changes.iter();
-    match changes.any(|change| matches!(change.key, RecordKey::Coordinator(_))) {
-        true => format::COORDINATORS,
-        false => format::FIRST,
-    }
+    let needed = command.changes.iter().map(|change| match &change.value {
+        Some(RecordValue::ReplicaSet(set)) if set.leaving.is_some() => format::LEAVING,
+        _ if matches!(change.key, RecordKey::Coordinator(_)) => format::COORDINATORS,
+        _ => format::FIRST,
+    });
+    needed.max().unwrap_or(format::FIRST)
 }
 
 /// The bytes of a log entry.

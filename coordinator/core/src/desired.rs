@@ -53,6 +53,7 @@ fn goal(
             grace_ms: DEMOTE_GRACE_MS,
         },
         Phase::Stable | Phase::Establishing if is_primary => primary(state, members, record),
+        Phase::Stable if is_leaving(record, alias) => Goal::Revoke,
         Phase::Stable | Phase::Establishing | Phase::Switching { .. } => {
             replica(state, record, alias)
         }
@@ -87,7 +88,19 @@ fn primary(state: &State, members: &Members, record: &ReplicaSet) -> Goal {
         restart_after: record.restart_after,
         schemas,
         schema_tasks,
+        confirm: record
+            .leaving
+            .as_ref()
+            .is_some_and(|leaving| leaving.silent),
     }
+}
+
+/// Whether this tablet is to prove that it acknowledges nothing any more.
+fn is_leaving(record: &ReplicaSet, alias: &TabletAlias) -> bool {
+    record
+        .leaving
+        .as_ref()
+        .is_some_and(|leaving| leaving.acker == *alias)
 }
 
 /// Replicating from the primary; standing by if the record of the primary is missing, which invariants exclude.

@@ -7,6 +7,7 @@ pub mod candidate;
 pub mod emergency;
 pub mod evidence;
 pub mod forming;
+pub mod leaving;
 pub mod membership;
 pub mod planned;
 pub mod restored;

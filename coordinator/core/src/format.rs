@@ -16,6 +16,8 @@ pub const FIRST: u32 = 1;
 pub const COORDINATORS: u32 = 2;
 /// What was refused from the leader's state is remembered too.
 pub const REFUSALS: u32 = 3;
+/// A lost acker leaves the set of ackers: part of the same format.
+pub const LEAVING: u32 = REFUSALS;
 /// The newest format that this member understands.
 pub const NEWEST: u32 = REFUSALS;
 

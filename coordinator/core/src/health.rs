@@ -35,6 +35,8 @@ pub struct TabletHealth {
     pub first_ms: u64,
     /// Since when its mysqld is neither answering nor known to be gone.
     pub not_answering_since_ms: Option<u64>,
+    /// Since when it receives nothing from any source.
+    pub deaf_since_ms: Option<u64>,
     /// Its stream has ended and no new one has brought a report.
     pub stream_ended: bool,
 }
@@ -100,8 +102,11 @@ impl Health {
         if now.monotonic_ms.saturating_sub(self.last_tick_ms) > OWN_STALL_MS {
             self.baseline_ms = now.monotonic_ms;
             for tablet in self.tablets.values_mut() {
-                if let Some(since) = &mut tablet.not_answering_since_ms {
-                    *since = now.monotonic_ms;
+                for since in [
+                    &mut tablet.not_answering_since_ms,
+                    &mut tablet.deaf_since_ms,
+                ] {
+                    *since = since.map(|_| now.monotonic_ms);
                 }
             }
             self.last_tick_ms = now.monotonic_ms;
@@ -146,10 +151,12 @@ impl Health {
             MysqldState::Running | MysqldState::Exited { .. } | MysqldState::Held { .. }
         );
         let since = before.and_then(|before| before.not_answering_since_ms);
+        let deaf_since = before.and_then(|before| before.deaf_since_ms);
         let tablet = TabletHealth {
             received_ms: now.monotonic_ms,
             first_ms: before.map_or(now.monotonic_ms, |before| before.first_ms),
             not_answering_since_ms: (!answering).then(|| since.unwrap_or(now.monotonic_ms)),
+            deaf_since_ms: (!receives(&report)).then(|| deaf_since.unwrap_or(now.monotonic_ms)),
             stream_ended: false,
             report,
         };
@@ -218,6 +225,12 @@ fn is_late(before: &TabletHealth, report: &Report, now: Now) -> bool {
     let older =
         report.promised < before.report.promised || report.incarnation < before.report.incarnation;
     older && now.monotonic_ms.saturating_sub(before.received_ms) <= LATE_REPORT_MS
+}
+
+/// Whether its mysqld runs and hears a source.
+pub fn receives(report: &Report) -> bool {
+    let replication = report.replication.as_ref();
+    report.mysqld == MysqldState::Running && replication.is_some_and(|r| r.io == ThreadState::On)
 }
 
 fn service(report: &Report) -> Service {

@@ -288,6 +288,7 @@ pub fn switchover(
         phase: Phase::Switching {
             candidate: candidate.clone(),
         },
+        leaving: None,
         ..record.value.clone()
     };
     let changes = vec![Change::put(

@@ -15,6 +15,7 @@ use super::*;
 use crate::refusal::Refusal;
 
 mod decisions;
+mod leaving;
 mod presence;
 mod publishing;
 mod records;
@@ -75,6 +76,8 @@ fn fresh_report(index: u32) -> Report {
         schema_results: Vec::new(),
         blocked: None,
         disk_free_bytes: None,
+        silent: None,
+        confirmed: None,
     }
 }
 
@@ -90,9 +93,10 @@ struct Stage {
 
 impl Stage {
     /// A leader of an empty cluster.
-    fn empty() -> Self {
+    fn empty(format: u32) -> Self {
         let state = State {
             cluster_id: "test".to_owned(),
+            format,
             ..State::default()
         };
         let mut stage = Self {
@@ -111,7 +115,16 @@ impl Stage {
 
     /// Sets of three tablets, each stable in epoch 1 with its first tablet as primary.
     fn stable(sets: u32) -> Self {
-        let mut stage = Self::empty();
+        Self::empty(format::FIRST).with_stable(sets)
+    }
+
+    /// One of them, in a group of this format.
+    fn stable_in(format: u32) -> Self {
+        Self::empty(format).with_stable(1)
+    }
+
+    fn with_stable(self, sets: u32) -> Self {
+        let mut stage = self;
         for index in 0..3 * sets {
             stage.reports.insert(index, fresh_report(index));
         }

@@ -284,6 +284,8 @@ pub mod tests {
             schema_results: Vec::new(),
             blocked: None,
             disk_free_bytes: None,
+            silent: None,
+            confirmed: None,
         }
     }
 }

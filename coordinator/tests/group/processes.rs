@@ -211,6 +211,8 @@ fn report() -> Report {
         schema_results: Vec::new(),
         blocked: None,
         disk_free_bytes: None,
+        silent: None,
+        confirmed: None,
     }
 }
 

@@ -95,6 +95,9 @@ pub struct ReplicaSet {
     pub start_gtid: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_after: Option<u64>,
+    /// The lost acker that is being taken out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<FinishedEpoch>,
 }
@@ -256,6 +259,7 @@ impl ReplicaSet {
             ackers: set.ackers,
             start_gtid: set.start_gtid,
             restart_after: set.restart_after,
+            leaving: set.leaving.map(|leaving| leaving.acker),
             history: history.collect(),
         }
     }

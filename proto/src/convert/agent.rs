@@ -31,6 +31,8 @@ impl From<Report> for wire::Report {
             schema_results: report.schema_results.into_iter().map(Into::into).collect(),
             blocked: report.blocked,
             disk_free_bytes: report.disk_free_bytes,
+            silent: report.silent.map(|generation| generation.0),
+            confirmed: report.confirmed.map(|generation| generation.0),
         }
     }
 }
@@ -60,6 +62,8 @@ impl TryFrom<wire::Report> for Report {
             schema_results: report.schema_results.into_iter().map(Into::into).collect(),
             blocked: report.blocked,
             disk_free_bytes: report.disk_free_bytes,
+            silent: report.silent.map(Generation),
+            confirmed: report.confirmed.map(Generation),
         })
     }
 }
@@ -215,12 +219,14 @@ impl From<Goal> for wire::desired::Goal {
                 restart_after,
                 schemas,
                 schema_tasks,
+                confirm,
             } => Self::Primary(wire::Primary {
                 start_gtid: start_gtid.to_string(),
                 acks,
                 restart_after: restart_after.map(|incarnation| incarnation.0),
                 schemas,
                 schema_tasks: schema_tasks.into_iter().map(Into::into).collect(),
+                confirm,
             }),
             Goal::Demote { grace_ms } => Self::Demote(wire::Demote { grace_ms }),
             Goal::Revoke => Self::Revoke(wire::Revoke {}),
@@ -256,6 +262,7 @@ impl TryFrom<wire::desired::Goal> for Goal {
                 restart_after: primary.restart_after.map(Incarnation),
                 schemas: primary.schemas,
                 schema_tasks: primary.schema_tasks.into_iter().map(Into::into).collect(),
+                confirm: primary.confirm,
             },
             Wire::Demote(wire::Demote { grace_ms }) => Self::Demote { grace_ms },
             Wire::Revoke(_) => Self::Revoke,

@@ -1,12 +1,12 @@
 //! The records of the topology and the audit: wire <-> domain.
 
-use super::{ConvertError, list, parse, parse_unless_empty, required};
+use super::{ConvertError, list, optional, parse, parse_unless_empty, required};
 use crate::{
     epoch::{Epoch, Incarnation},
     topology::{
         AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, HISTORY_EPOCHS_MAX,
-        Keyspace, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet,
-        TabletKind, VschemaTable,
+        Keyspace, Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing,
+        Tablet, TabletKind, VschemaTable,
     },
     wire,
 };
@@ -230,6 +230,26 @@ impl TryFrom<wire::FinishedEpoch> for FinishedEpoch {
     }
 }
 
+impl From<Leaving> for wire::Leaving {
+    fn from(Leaving { acker, silent }: Leaving) -> Self {
+        Self {
+            acker: acker.to_string(),
+            silent,
+        }
+    }
+}
+
+impl TryFrom<wire::Leaving> for Leaving {
+    type Error = ConvertError;
+
+    fn try_from(leaving: wire::Leaving) -> Result<Self, ConvertError> {
+        Ok(Self {
+            acker: parse("acker", &leaving.acker)?,
+            silent: leaving.silent,
+        })
+    }
+}
+
 impl From<ReplicaSet> for wire::ReplicaSet {
     fn from(set: ReplicaSet) -> Self {
         Self {
@@ -241,6 +261,7 @@ impl From<ReplicaSet> for wire::ReplicaSet {
             ackers: set.ackers.iter().map(ToString::to_string).collect(),
             start_gtid: set.start_gtid.to_string(),
             restart_after: set.restart_after.map(|incarnation| incarnation.0),
+            leaving: set.leaving.map(Into::into),
             history: set.history.into_iter().map(Into::into).collect(),
         }
     }
@@ -264,6 +285,7 @@ impl TryFrom<wire::ReplicaSet> for ReplicaSet {
             ackers: ackers.collect::<Result<_, _>>()?,
             start_gtid: parse("start_gtid", &set.start_gtid)?,
             restart_after: set.restart_after.map(Incarnation),
+            leaving: optional("leaving", set.leaving)?,
             history: list("history", set.history)?,
         })
     }
@@ -419,6 +441,10 @@ mod tests {
             ackers: ["zone1-101".parse().unwrap()].into(),
             start_gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
             restart_after: Some(Incarnation(4)),
+            leaving: Some(Leaving {
+                acker: "zone1-101".parse().unwrap(),
+                silent: true,
+            }),
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),
                 primary: "zone1-101".parse().unwrap(),

@@ -474,6 +474,7 @@ impl World {
     fn start_work(&mut self, host: usize, work: &Work) {
         let what = match work {
             Work::TermRow { .. } => What::TermRow,
+            Work::Confirm { generation, .. } => What::Confirm(generation.0),
             Work::CreateSchema { name } => What::CreateSchema(name.clone()),
             Work::SchemaChange(_) => return,
         };
@@ -502,6 +503,7 @@ impl World {
         };
         let same = match (&work, what) {
             (Work::TermRow { .. }, What::TermRow) => true,
+            (Work::Confirm { generation, .. }, What::Confirm(of)) => generation.0 == *of,
             (Work::CreateSchema { name }, What::CreateSchema(created)) => name == created,
             _ => false,
         };
@@ -572,6 +574,7 @@ fn is_news(last: &Report, report: &Report) -> bool {
             report.demoted,
             report.serving,
             report.blocked.clone(),
+            (report.silent, report.confirmed),
             report
                 .replication
                 .as_ref()

@@ -3,7 +3,7 @@
 //! The log keeps raft's promises and breaks everything it may: one member can commit at a time, deposed leaders believe in
 //! themselves for a while, proposals of a lost leader may or may not be committed later, members lag, crash and replay.
 
-use vt_coordinator_core::{Core, command::Command, event::Now, state::State};
+use vt_coordinator_core::{Core, command::Command, event::Now, format, state::State};
 
 use super::random::Random;
 
@@ -31,6 +31,7 @@ impl Member {
     pub fn new(random: &mut Random) -> Self {
         let state = State {
             cluster_id: "simulated".to_owned(),
+            format: format::NEWEST,
             ..State::default()
         };
         Self {

@@ -36,6 +36,10 @@ pub enum Kind {
     CutFromCoordinators {
         host: usize,
     },
+    /// The host is cut off from the other tablets only.
+    CutFromTablets {
+        host: usize,
+    },
     /// One direction between two nodes.
     CutOneWay {
         from: usize,
@@ -86,6 +90,8 @@ pub enum Focus {
     Disconnection,
     /// Appliers that fall behind while primaries die.
     Backlog,
+    /// Replicas that are lost for long while their agents answer, and primaries that die.
+    Loss,
     /// Leaders that come, go and come back while primaries die.
     Leadership,
 }
@@ -96,6 +102,7 @@ impl Focus {
             Focus::All => return (0..KINDS).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect(),
             Focus::Disconnection => &[1, 4, 7, 8, 9],
             Focus::Backlog => &[6, 9, 14],
+            Focus::Loss => &[9, 13, 14],
             Focus::Leadership => &[1, 11, 12, 13, 14],
         };
         (0..KINDS)
@@ -141,6 +148,30 @@ pub fn schedule(
             kind: draw_kind(random, index, hosts, members),
         });
     }
+}
+
+/// A replica that is lost for longer than an acker may be, and a primary that dies around the end of that.
+pub fn long_loss(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
+    let wanted = focus == Focus::Loss || (focus == Focus::All && random.chance(40));
+    if !wanted {
+        return Vec::new();
+    }
+    let host = random.between(0, hosts as u64 - 1) as usize;
+    let kind = match random.between(0, 2) {
+        0 => Kind::HangMysqld { host },
+        _ => Kind::CutFromTablets { host },
+    };
+    let loss = Fault {
+        at_ms: random.between(2_000, 8_000),
+        lasts_ms: random.between(11_000, 16_000),
+        kind,
+    };
+    let death = Fault {
+        at_ms: loss.at_ms + loss.lasts_ms + random.between(0, 4_000) - 2_000,
+        lasts_ms: 50,
+        kind: Kind::KillPrimary,
+    };
+    vec![loss, death]
 }
 
 fn draw_kind(random: &mut Random, index: usize, hosts: usize, members: usize) -> Kind {

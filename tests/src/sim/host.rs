@@ -26,6 +26,8 @@ pub enum Sabotage {
     OpenBeforeDrain,
     /// Follows desired states of any age.
     IgnoreEpoch,
+    /// Says that it has stopped to acknowledge, and does not stop.
+    SilentTooEarly,
     /// Tells what is applied where it should tell what was received.
     ExecutedForReceived,
 }
@@ -248,6 +250,13 @@ impl Host {
                     &mut report,
                     &mut action,
                 );
+            }
+            Some(Sabotage::SilentTooEarly)
+                if desired.as_ref().is_some_and(|it| it.goal == Goal::Revoke)
+                    && report.revoked.is_none() =>
+            {
+                report.silent = Some(self.persisted.generation);
+                action = action.filter(|action| *action != Action::StopIoThread);
             }
             Some(Sabotage::ExecutedForReceived) if report.revoked.is_some() => {
                 if let Some(gtid) = &mut report.gtid {

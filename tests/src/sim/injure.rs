@@ -46,6 +46,7 @@ impl World {
             Kind::StallApplier { host } => self.hosts[*host].applier_stalled = true,
             Kind::IsolateHost { .. }
             | Kind::CutFromCoordinators { .. }
+            | Kind::CutFromTablets { .. }
             | Kind::CutOneWay { .. }
             | Kind::IsolateCoordinator { .. } => {
                 for (from, to) in self.cut_links(&fault.kind) {
@@ -81,6 +82,7 @@ impl World {
         match kind {
             Kind::IsolateHost { host } => both(self.node(*host), &mut (0..nodes)),
             Kind::CutFromCoordinators { host } => both(self.node(*host), &mut (0..MEMBERS)),
+            Kind::CutFromTablets { host } => both(self.node(*host), &mut (MEMBERS..nodes)),
             Kind::IsolateCoordinator { member } => both(*member, &mut (0..nodes)),
             Kind::CutOneWay { from, to } => vec![(*from, *to)],
             _ => Vec::new(),

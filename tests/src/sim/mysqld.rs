@@ -21,6 +21,8 @@ pub enum What {
     Write(u64),
     /// The first row of an epoch.
     TermRow,
+    /// One more row of an epoch, for a desired state of this generation.
+    Confirm(u64),
     CreateSchema(String),
 }
 

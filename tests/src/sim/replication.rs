@@ -1,11 +1,14 @@
 //! What flows between the modelled servers: binary log events, acknowledgements, applied transactions, clients' writes.
 
+use vt_coordinator_core::apply::apply;
 use vt_proto::{epoch::Incarnation, report::ThreadState, routing::ServingState};
 
 use super::{
+    host::Host,
     mysqld::{Transaction, What},
     world::{Happening, World},
 };
+use crate::check::Violation;
 
 /// Between two looks of an IO thread at its source.
 const IO_STEP_MS: u64 = 10;
@@ -287,16 +290,47 @@ impl World {
     }
 
     fn ackers_of(&self, source: usize) -> usize {
-        self.hosts
-            .iter()
-            .filter(|host| {
-                host.has_process()
-                    && host.mysqld.replication.as_ref().is_some_and(|r| {
-                        r.io == ThreadState::On
-                            && r.acknowledges
-                            && self.host_at(&r.source) == source
-                    })
-            })
-            .count()
+        let on = |host: &&Host| self.acknowledges(host, source, ThreadState::On);
+        self.hosts.iter().filter(on).count()
+    }
+
+    fn acknowledges(&self, host: &Host, source: usize, io: ThreadState) -> bool {
+        let replication = host.mysqld.replication.as_ref();
+        host.has_process()
+            && replication
+                .is_some_and(|r| r.io == io && r.acknowledges && self.host_at(&r.source) == source)
+    }
+
+    /// The record is never stronger than the truth: whoever acknowledges to the primary, or would once it is connected again, is
+    /// one of its ackers.
+    pub(super) fn recorded_acknowledge(&mut self) -> Result<(), Violation> {
+        while let Some((index, command)) = self.log.after(self.committed.applied) {
+            // What is refused is a matter of who asked.
+            let _ = apply(&mut self.committed, index, &command);
+        }
+        let Some(set) = self.committed.replica_sets.get(&self.set) else {
+            return Ok(());
+        };
+        let record = &set.value;
+        let Some(primary) = record.primary.as_ref().and_then(|it| self.host_of(it)) else {
+            return Ok(());
+        };
+        let begun = &self.hosts[primary].persisted.primaryship;
+        if begun.as_ref().is_none_or(|it| it.epoch != record.epoch) {
+            return Ok(());
+        }
+        let unknown = self.hosts.iter().find(|host| {
+            !record.ackers.contains(&host.tablet.alias)
+                && [ThreadState::Connecting, ThreadState::On]
+                    .into_iter()
+                    .any(|io| self.acknowledges(host, primary, io))
+        });
+        match unknown {
+            Some(host) => Err(format!(
+                "tablet {} acknowledges to tablet {primary} in epoch {} and is not recorded",
+                host.index, record.epoch
+            )),
+            None => Ok(()),
+        }
     }
 }

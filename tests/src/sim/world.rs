@@ -9,6 +9,7 @@ use vt_agent_core::Action;
 use vt_coordinator_core::{
     command::{Change, Command, RecordValue},
     failover::membership::forming_set,
+    state::State,
 };
 use vt_proto::{
     desired::Desired,
@@ -22,7 +23,7 @@ use vt_proto::{
 use super::{
     FAULTS_END_MS, LIVENESS_MS,
     coordinators::{Log, MEMBERS, Member},
-    faults::{Fault, Focus, schedule},
+    faults::{Fault, Focus, long_loss, schedule},
     host::{Host, Sabotage},
     mysqld::{Transaction, What},
     network::{Network, Node},
@@ -172,6 +173,8 @@ pub(super) struct World {
     /// By member and host: the number of the stream that is open.
     pub(super) streams: BTreeMap<(usize, usize), u64>,
     pub(super) log: Log,
+    /// What the whole log leads to.
+    pub(super) committed: State,
     pub(super) set: ReplicaSetName,
     pub(super) faults: Vec<Fault>,
     pub(super) only_faults: Option<Vec<usize>>,
@@ -218,21 +221,27 @@ impl World {
         let hosts: Vec<Host> = (0..count)
             .map(|index| Host::new(index, tablet(index, &set)))
             .collect();
-        let faults = schedule(
+        let mut faults = schedule(
             &mut random.fork("faults"),
             plan.focus,
             count,
             MEMBERS,
             FAULTS_END_MS,
         );
+        faults.extend(long_loss(
+            &mut Random::new(plan.seed).fork("loss"),
+            plan.focus,
+            count,
+        ));
         let mut members_random = random.fork("members");
-        let members = (0..MEMBERS)
+        let members: Vec<Member> = (0..MEMBERS)
             .map(|_| Member::new(&mut members_random))
             .collect();
         let mut log = Log::default();
         if acks > 1 {
             log.entries.push(policy(&set, acks));
         }
+        let committed = members[0].snapshot.clone();
         Self {
             now_ms: 0,
             queue: BTreeMap::new(),
@@ -245,6 +254,7 @@ impl World {
             members,
             streams: BTreeMap::new(),
             log,
+            committed,
             set,
             faults,
             only_faults: plan.only_faults.clone(),
@@ -420,6 +430,8 @@ impl World {
     fn look(&mut self) {
         let able = self.able_to_acknowledge();
         let result = self.one_primary.able(&able);
+        self.check(result);
+        let result = self.recorded_acknowledge();
         self.check(result);
         if let Some(healed_ms) = self.healed_ms {
             match self.unhealed() {

@@ -34,6 +34,7 @@ pub fn alone(
         persisted,
         memory,
         epoch: kept.epoch,
+        generation: kept.generation,
         now_ms,
     };
     if view.goal_age_ms() < PATIENCE_MS {

@@ -20,6 +20,7 @@ pub(super) struct Order<'a> {
     pub(super) restart_after: Option<Incarnation>,
     pub(super) schemas: &'a [String],
     pub(super) schema_tasks: &'a [SchemaTask],
+    pub(super) confirm: bool,
 }
 
 pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
@@ -165,6 +166,16 @@ fn keep_open(
     }
     if server.channel.is_some() {
         return view.attempt(Action::ResetReplication);
+    }
+    if order.confirm && view.memory.confirmed != Some(view.generation) {
+        return work(
+            view,
+            Work::Confirm {
+                epoch: view.epoch,
+                incarnation: view.observed.incarnation,
+                generation: view.generation,
+            },
+        );
     }
     let absent = order
         .schemas

@@ -75,6 +75,7 @@ fn primary_goal() -> Goal {
         restart_after: None,
         schemas: vec!["commerce".into()],
         schema_tasks: Vec::new(),
+        confirm: false,
     }
 }
 

@@ -54,6 +54,7 @@ fn a_schema_change_has_ended_when_it_has_in_every_schema() {
             restart_after: None,
             schemas: Vec::new(),
             schema_tasks: vec![task(1, "a"), task(1, "b")],
+            confirm: false,
         },
     };
     let failed = Failed { error: "no".into() };

@@ -39,6 +39,7 @@ fn replica_set(name: &str, epoch: u64, phase: Phase, primary: Option<&str>) -> R
         ackers: BTreeSet::new(),
         start_gtid: GtidSet::new(),
         restart_after: None,
+        leaving: None,
         history: Vec::new(),
     }
 }

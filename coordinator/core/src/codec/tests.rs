@@ -7,8 +7,8 @@ use vt_proto::{
     ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{
-        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, Keyspace, Phase,
-        ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet, TabletKind,
+        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, Keyspace, Leaving,
+        Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet, TabletKind,
         VschemaTable,
     },
 };
@@ -69,7 +69,8 @@ fn finished() -> impl Strategy<Value = FinishedEpoch> {
 fn replica_set() -> impl Strategy<Value = ReplicaSet> {
     let who = (set_name(), any::<u64>(), phase(), option::of(alias()));
     let what = (1..5u32, vec(alias(), 0..4), gtid());
-    let rest = (option::of(any::<u64>()), vec(finished(), 0..4));
+    let leaving = option::of((alias(), any::<bool>()));
+    let rest = (option::of(any::<u64>()), vec(finished(), 0..4), leaving);
     (who, what, rest).prop_map(|(who, what, rest)| ReplicaSet {
         name: who.0,
         epoch: Epoch(who.1),
@@ -79,6 +80,7 @@ fn replica_set() -> impl Strategy<Value = ReplicaSet> {
         ackers: what.1.into_iter().collect(),
         start_gtid: what.2,
         restart_after: rest.0.map(Incarnation),
+        leaving: rest.2.map(|(acker, silent)| Leaving { acker, silent }),
         history: rest.1,
     })
 }

@@ -17,7 +17,7 @@ use super::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
     },
     evidence::{Death, death, doubt},
-    membership, restored,
+    leaving, membership, restored,
     table::Trigger,
 };
 use crate::durability::{self, answers_needed};
@@ -34,8 +34,21 @@ pub fn stable(situation: &Situation<'_>) -> Verdict {
         Some(death) => answer_death(situation, primary, &death),
         None => match doubt(situation, primary) {
             Some(doubt) => Verdict::Blocked(doubt),
-            None => membership::add_acker(situation, primary),
+            None => ackers(situation, primary),
         },
+    }
+}
+
+/// One that is lost leaves, one that is level comes.
+fn ackers(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
+    match leaving::leave(situation, primary) {
+        verdict @ (Verdict::Wait | Verdict::Blocked(_)) if situation.record().leaving.is_none() => {
+            match membership::add_acker(situation, primary) {
+                Verdict::Wait => verdict,
+                other => other,
+            }
+        }
+        verdict => verdict,
     }
 }
 
@@ -116,6 +129,7 @@ fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Ve
         },
         primary: None,
         restart_after: None,
+        leaving: None,
         ..old.clone()
     };
     let event = situation.event(
@@ -356,6 +370,7 @@ fn establish(
         history: longer_history(old, previous, old.epoch.0 - 1, &maximum),
         start_gtid: maximum,
         restart_after: None,
+        leaving: None,
         ..old.clone()
     };
     Verdict::commit(situation, Trigger::CandidateDrained, record, event)

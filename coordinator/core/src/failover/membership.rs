@@ -144,6 +144,7 @@ pub fn forming_set(name: ReplicaSetName) -> ReplicaSet {
         ackers: Default::default(),
         start_gtid: GtidSet::new(),
         restart_after: None,
+        leaving: None,
         history: Vec::new(),
     }
 }

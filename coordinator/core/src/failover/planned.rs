@@ -138,6 +138,7 @@ fn hand_over(
         history: longer_history(old, primary, old.epoch.0, end),
         start_gtid: end.clone(),
         restart_after: None,
+        leaving: None,
         ..old.clone()
     };
     let event = situation.event(

@@ -44,6 +44,14 @@ pub enum Trigger {
     PrimaryExitedAlone,
     /// A replica replicates and is level with the primary.
     ReplicaCaughtUp,
+    /// An acker was lost for a while, and enough others acknowledge.
+    AckerLost,
+    /// The lost acker has proven that it acknowledges nothing any more.
+    AckerSilent,
+    /// A row that was written after that proof is acknowledged.
+    AckerReplaced,
+    /// The others are too few now, or the proof takes too long.
+    AckerNeeded,
     /// An operator asks for another primary.
     SwitchoverAsked,
     /// The primary is read-only and the candidate has everything.
@@ -126,6 +134,34 @@ pub const TABLE: &[Row] = &[
         Stable,
         Same,
         "It is recorded as acker before it may acknowledge, so the record is never stronger than the truth.",
+    ),
+    row(
+        Stable,
+        Trigger::AckerLost,
+        Stable,
+        Same,
+        "Only an order is given: it stops to acknowledge and counts as acker until nothing depends on it.",
+    ),
+    row(
+        Stable,
+        Trigger::AckerSilent,
+        Stable,
+        Same,
+        "Its thread is stopped under an order on its disk; from this commit on a new row of the primary is acknowledged by others alone.",
+    ),
+    row(
+        Stable,
+        Trigger::AckerReplaced,
+        Stable,
+        Same,
+        "The row comes after everything that it ever acknowledged, so that k of the others have all of that.",
+    ),
+    row(
+        Stable,
+        Trigger::AckerNeeded,
+        Stable,
+        Same,
+        "It counted as acker all the time, so it may acknowledge again.",
     ),
     row(
         Stable,

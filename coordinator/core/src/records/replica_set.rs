@@ -57,6 +57,15 @@ fn validate_replica_set(set: &ReplicaSet) -> Result<(), String> {
     {
         return refuse("an epoch that is not over stands among the finished ones");
     }
+    if let Some(leaving) = &set.leaving {
+        let acker = &leaving.acker;
+        if set.phase != Phase::Stable {
+            return refuse("an acker leaves only while it is stable");
+        }
+        if !set.ackers.contains(acker) || set.primary.as_ref() == Some(acker) {
+            return refuse("who leaves is not one of its ackers");
+        }
+    }
     match (&set.phase, &set.primary) {
         (Phase::Forming | Phase::Revoking { .. }, Some(_)) => {
             refuse("nobody is primary while it is forming or revoking")

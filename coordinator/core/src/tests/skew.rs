@@ -2,8 +2,12 @@
 //! is what they would have written. The bytes under `first_format/` and `second_format/` were written by such members.
 
 use vt_proto::{
-    epoch::Revision,
-    topology::{AuditEvent, Cell, Coordinator, Endpoint, Standing, Tablet, TabletKind},
+    epoch::{Epoch, Revision},
+    ids::TabletAlias,
+    topology::{
+        AuditEvent, Cell, Coordinator, Endpoint, Leaving, Phase, ReplicaSet, Standing, Tablet,
+        TabletKind,
+    },
 };
 
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
         state_from,
     },
     command::{Change, Command, RecordKey, RecordValue},
+    failover::membership::forming_set,
     format,
     intent::refused,
     refusal::Refusal,
@@ -261,4 +266,32 @@ fn rules_and_bounds_of_a_format_begin_with_it() {
         assert_eq!(kept == 200, format == format::FIRST, "{kept} events");
         assert!(kept * message.len() <= format::events_bytes_max(format));
     }
+}
+
+/// An acker that leaves is said in the format that has it, and to nobody who would not understand.
+#[test]
+fn an_acker_that_leaves_needs_the_third_format() {
+    let mut set = forming_set("main".parse().unwrap());
+    let acker: TabletAlias = "zone1-101".parse().unwrap();
+    set.phase = Phase::Stable;
+    set.primary = Some("zone1-100".parse().unwrap());
+    set.epoch = Epoch(1);
+    set.ackers = [acker.clone()].into();
+    let said = |set: &ReplicaSet| {
+        encode_command(&command(
+            "a",
+            vec![put(RecordValue::ReplicaSet(set.clone()))],
+        ))
+    };
+    assert!(command_from(&said(&set), format::FIRST).is_ok());
+    set.leaving = Some(Leaving {
+        acker,
+        silent: false,
+    });
+    let bytes = said(&set);
+    assert!(command_from(&bytes, format::COORDINATORS).is_err());
+    assert_eq!(
+        decode_command(&bytes).unwrap().changes[0].value,
+        Some(RecordValue::ReplicaSet(set))
+    );
 }

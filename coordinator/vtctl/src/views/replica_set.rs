@@ -14,7 +14,7 @@ pub struct ReplicaSet {
     pub name: String,
     pub epoch: u64,
     pub phase: &'static str,
-    /// Who is to become primary, or why the one before was revoked.
+    /// Who is to become primary, why the one before was revoked, or which acker leaves.
     pub phase_detail: Option<String>,
     pub primary: Option<String>,
     pub serving: bool,
@@ -37,7 +37,9 @@ pub struct FinishedEpoch {
 impl From<wire::ReplicaSetView> for ReplicaSet {
     fn from(view: wire::ReplicaSetView) -> Self {
         let set = view.replica_set.unwrap_or_default();
-        let (phase, phase_detail) = phase(set.phase);
+        let (phase, mut phase_detail) = phase(set.phase);
+        let leaving = set.leaving.as_ref().map(leaving);
+        phase_detail = phase_detail.or(leaving);
         let finished = |it: wire::FinishedEpoch| FinishedEpoch {
             epoch: it.epoch,
             primary: it.primary,
@@ -71,6 +73,14 @@ fn phase(phase: Option<wire::Phase>) -> (&'static str, Option<String>) {
         Some(Phase::Establishing(_)) => ("establishing", None),
         None => ("unknown", None),
     }
+}
+
+fn leaving(leaving: &wire::Leaving) -> String {
+    let step = match leaving.silent {
+        true => "it acknowledges nothing any more, and others confirm what it had",
+        false => "it is to prove that it acknowledges nothing any more",
+    };
+    format!("and lost acker {} leaves: {step}", leaving.acker)
 }
 
 fn durability(durability: Option<wire::Durability>) -> String {
@@ -240,6 +250,23 @@ mod tests {
             spoil(&mut view);
             let missing = ReplicaSet::from(view).missing(2).unwrap();
             assert!(missing.contains(words), "{missing}");
+        }
+    }
+
+    #[test]
+    fn an_acker_that_leaves_is_shown() {
+        for (silent, words) in [(false, "is to prove"), (true, "others confirm")] {
+            let mut view = view();
+            view.replica_set.as_mut().unwrap().leaving = Some(wire::Leaving {
+                acker: "zone1-102".to_owned(),
+                silent,
+            });
+            let text = ReplicaSet::from(view).text();
+            assert!(
+                text.contains("stable and lost acker zone1-102 leaves"),
+                "{text}"
+            );
+            assert!(text.contains(words), "{text}");
         }
     }
 

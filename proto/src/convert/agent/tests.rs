@@ -43,6 +43,8 @@ fn bare_report() -> Report {
         schema_results: Vec::new(),
         blocked: None,
         disk_free_bytes: None,
+        silent: None,
+        confirmed: None,
     }
 }
 
@@ -88,6 +90,8 @@ fn full_report() -> Report {
         ],
         blocked: Some("disk".to_owned()),
         disk_free_bytes: Some(10),
+        silent: Some(Generation(8)),
+        confirmed: Some(Generation(9)),
     }
 }
 
@@ -112,6 +116,7 @@ fn primary() -> Goal {
             schema: "commerce".to_owned(),
             statements: vec!["CREATE TABLE a (b INT)".to_owned()],
         }],
+        confirm: true,
     }
 }
 

@@ -237,3 +237,62 @@ fn a_generation_is_written_down_before_an_end_is_claimed_and_else_in_time() {
     open.now_ms += 500;
     check("in time", &promise(4), &open);
 }
+
+/// An old desired state is confirmed by nothing but a row that was written for this one.
+#[test]
+fn a_row_is_confirmed_for_the_desired_state_that_asks_for_it() {
+    let mut goal = primary_goal();
+    if let Goal::Primary { confirm, .. } = &mut goal {
+        *confirm = true;
+    }
+    let mut host = Host::primary();
+    host.order(4, goal);
+    let asked = host.desired.generation;
+    host.memory.confirmed = Some(Generation(asked.0 - 1));
+    let work = Work::Confirm {
+        epoch: Epoch(4),
+        incarnation: Incarnation(7),
+        generation: asked,
+    };
+    check("before", &Do(Action::StartWork(work.clone())), &host);
+    assert_eq!(host.claims().confirmed, None);
+    host.memory
+        .work_ended(&work, Err("no".to_owned()), host.now_ms);
+    assert_eq!(host.claims().confirmed, None);
+    host.memory.work_ended(&work, Ok(()), host.now_ms);
+    check("after", &Rest, &host);
+    assert_eq!(host.claims().confirmed, Some(asked));
+    host.order(4, primary_goal());
+    assert_eq!(host.claims().confirmed, None, "nobody asks any more");
+}
+
+/// An acker of an open primary is told to stop: the order is on its disk before it says that it is silent.
+#[test]
+fn silence_is_claimed_behind_an_order_on_disk_and_a_stopped_thread() {
+    let mut host = Host::replica();
+    host.desired.generation = Generation(21);
+    host.desired.goal = Goal::Revoke;
+    host.memory.follow(&host.desired, host.now_ms);
+    let promise = Record::Promise {
+        epoch: Epoch(4),
+        generation: Generation(21),
+    };
+    check("first", &Do(Action::Persist(promise.clone())), &host);
+    host.channel().io = ThreadState::Off;
+    host.memory.io_stopped = Some((Epoch(4), host.observed.incarnation));
+    assert_eq!(
+        host.claims().silent,
+        None,
+        "an agent that starts anew would go on"
+    );
+    host.persisted.apply(&promise);
+    assert_eq!(host.claims().silent, Some(Generation(21)));
+    host.channel().io = ThreadState::Connecting;
+    assert_eq!(host.claims().silent, None);
+    host.channel().io = ThreadState::Off;
+    host.memory.io_stopped = None;
+    check("whatever it shows", &Do(Action::StopIoThread), &host);
+    assert_eq!(host.claims().silent, None);
+    host.down();
+    assert_eq!(host.claims().silent, Some(Generation(21)), "nothing runs");
+}

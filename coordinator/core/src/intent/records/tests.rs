@@ -52,6 +52,7 @@ fn replica_set(name: &str) -> RecordValue {
         ackers: BTreeSet::new(),
         start_gtid: GtidSet::new(),
         restart_after: None,
+        leaving: None,
         history: Vec::new(),
     })
 }

@@ -1,0 +1,242 @@
+//! A lost acker leaves the set of ackers, so that the next loss is survivable again. Until the last of three commits it counts.
+//!
+//! First it is told to stop to acknowledge. Then it has proven that it did, under an order on its disk. At last a row that the
+//! primary wrote after that is acknowledged: by others, who then have everything before it. What the lost one ever acknowledged
+//! comes before that row in the primary's log, also where its acknowledgement is still on the way. Only then it is out.
+//!
+//! Nothing is remembered but in the record, so that any leader goes on; one that is needed after all is told to acknowledge again.
+
+use vt_proto::{
+    epoch::Generation,
+    ids::TabletAlias,
+    topology::{Leaving, ReplicaSet},
+};
+
+use super::{Situation, Verdict, table::Trigger};
+use crate::{
+    format,
+    health::{ANSWER_AGE_MS, receives},
+};
+
+/// An acker that receives nothing for so long is lost. Less is a restart of mysqld.
+pub const LOST_MS: u64 = 10_000;
+/// How long a step may take; then it is taken back, for an acker that is told to stop is of no use to the writers.
+pub const STEP_MS: u64 = 30_000;
+
+/// The next step of an acker that leaves, or the first one of one that is lost.
+pub fn leave(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
+    match &situation.record().leaving {
+        Some(leaving) => go_on(situation, primary, leaving),
+        None => begin(situation, primary),
+    }
+}
+
+fn begin(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
+    let record = situation.record();
+    if situation.state.format < format::LEAVING || !serves(situation, primary) {
+        return Verdict::Wait;
+    }
+    // Whoever was stopped for a failover has the same time to connect; and what was taken back is not tried again at once.
+    if situation.phase_age_ms() < LOST_MS {
+        return Verdict::Wait;
+    }
+    let lost = record
+        .ackers
+        .iter()
+        .filter(|acker| *acker != primary)
+        .filter_map(|acker| Some((acker, lost_ms(situation, acker)?)));
+    let (mut silent, mut found) = (None, None);
+    for (acker, lost_ms) in lost {
+        match situation.answer(acker) {
+            Some(_) => found = found.or(Some((acker, lost_ms))),
+            None => silent = silent.or(Some(acker)),
+        }
+    }
+    let acker = found.map(|(acker, _)| acker).or(silent);
+    if acker.is_none_or(|acker| enough_others(situation, acker).is_err()) {
+        return Verdict::Wait;
+    }
+    let Some((acker, lost_ms)) = found else {
+        return unreachable(silent);
+    };
+    let leaving = Leaving {
+        acker: acker.clone(),
+        silent: false,
+    };
+    let event = situation.event(
+        "acker.lost",
+        format!("{acker} is to stop to acknowledge: it is lost for {lost_ms} ms"),
+        evidence(situation, primary, acker),
+    );
+    let record = ReplicaSet {
+        leaving: Some(leaving),
+        ..record.clone()
+    };
+    Verdict::commit(situation, Trigger::AckerLost, record, event)
+}
+
+fn unreachable(silent: Option<&TabletAlias>) -> Verdict {
+    let Some(acker) = silent else {
+        return Verdict::Wait;
+    };
+    Verdict::Blocked(format!(
+        "acker {acker} is lost and its agent does not answer, so that it might still acknowledge and cannot be taken out of the ackers; a failover would wait for it: start its agent, or its host"
+    ))
+}
+
+fn go_on(situation: &Situation<'_>, primary: &TabletAlias, leaving: &Leaving) -> Verdict {
+    let acker = &leaving.acker;
+    if let Err(why) = enough_others(situation, acker) {
+        return keep(situation, primary, acker, &why);
+    }
+    // A claim counts if it was made under orders that follow from the present record.
+    let asked = Generation(situation.set.revision.0);
+    let (claim, waits_for) = match leaving.silent {
+        false => (
+            situation
+                .last_report(acker)
+                .and_then(|report| report.silent),
+            acker,
+        ),
+        true => (
+            situation
+                .answer(primary)
+                .and_then(|report| report.confirmed),
+            primary,
+        ),
+    };
+    match claim.is_some_and(|claim| claim >= asked) {
+        true if leaving.silent => remove(situation, primary, acker),
+        true => silenced(situation, primary, acker),
+        false if situation.phase_age_ms() > STEP_MS => {
+            let why = format!("{waits_for} has not done its part within {STEP_MS} ms");
+            keep(situation, primary, acker, &why)
+        }
+        false => Verdict::Wait,
+    }
+}
+
+fn silenced(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) -> Verdict {
+    let record = ReplicaSet {
+        leaving: Some(Leaving {
+            acker: acker.clone(),
+            silent: true,
+        }),
+        ..situation.record().clone()
+    };
+    let event = situation.event(
+        "acker.silent",
+        format!("{acker} acknowledges nothing any more; {primary} writes a row that others have to acknowledge"),
+        evidence(situation, primary, acker),
+    );
+    Verdict::commit(situation, Trigger::AckerSilent, record, event)
+}
+
+fn remove(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) -> Verdict {
+    let mut ackers = situation.record().ackers.clone();
+    ackers.remove(acker);
+    let left: Vec<String> = ackers.iter().map(TabletAlias::to_string).collect();
+    let event = situation.event(
+        "acker.removed",
+        format!(
+            "{acker} is no acker any more; {} may acknowledge writes of {primary}",
+            left.join(", ")
+        ),
+        evidence(situation, primary, acker),
+    );
+    let record = ReplicaSet {
+        ackers,
+        leaving: None,
+        ..situation.record().clone()
+    };
+    Verdict::commit(situation, Trigger::AckerReplaced, record, event)
+}
+
+fn keep(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    acker: &TabletAlias,
+    why: &str,
+) -> Verdict {
+    let record = ReplicaSet {
+        leaving: None,
+        ..situation.record().clone()
+    };
+    let event = situation.event(
+        "acker.kept",
+        format!("{acker} may acknowledge again: {why}"),
+        evidence(situation, primary, acker),
+    );
+    Verdict::commit(situation, Trigger::AckerNeeded, record, event)
+}
+
+/// For how long an acker has been lost, if it is.
+fn lost_ms(situation: &Situation<'_>, acker: &TabletAlias) -> Option<u64> {
+    let deaf_since = situation.health.get(acker).and_then(|it| it.deaf_since_ms);
+    let deaf_ms = deaf_since.map_or(0, |since| situation.now.monotonic_ms.saturating_sub(since));
+    let lost_ms = deaf_ms.max(situation.health.silent_ms(acker, situation.now));
+    (lost_ms >= LOST_MS).then_some(lost_ms)
+}
+
+/// Whether as many others acknowledge as each write needs; or who does not.
+fn enough_others(situation: &Situation<'_>, acker: &TabletAlias) -> Result<(), String> {
+    let record = situation.record();
+    let others = record.ackers.iter().filter(|other| *other != acker);
+    // Whom a new leader has not heard yet is not lost.
+    let is_well = |other: &&TabletAlias| {
+        situation.health.silent_ms(other, situation.now) <= ANSWER_AGE_MS
+            && situation.last_report(other).is_none_or(receives)
+    };
+    let (well, lost): (Vec<&TabletAlias>, Vec<&TabletAlias>) = others.partition(is_well);
+    let needed = record.durability.acks() as usize;
+    if well.len() >= needed {
+        return Ok(());
+    }
+    let lost: Vec<String> = lost.iter().map(|alias| alias.to_string()).collect();
+    Err(format!(
+        "{} others replicate and {needed} are needed; missing: {}",
+        well.len(),
+        lost.join(", ")
+    ))
+}
+
+fn serves(situation: &Situation<'_>, primary: &TabletAlias) -> bool {
+    situation
+        .answer(primary)
+        .is_some_and(|report| report.serving == Some(situation.record().epoch))
+}
+
+/// What everybody said.
+fn evidence(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    acker: &TabletAlias,
+) -> Vec<(String, String)> {
+    let said = situation
+        .record()
+        .ackers
+        .iter()
+        .chain([primary])
+        .filter_map(|alias| {
+            let report = situation.last_report(alias)?;
+            let role = match alias {
+                _ if alias == acker => "leaving",
+                _ if alias == primary => "primary",
+                _ => "acker",
+            };
+            let sets = report.gtid.as_ref().map_or_else(String::new, |gtid| {
+                format!(", received {}, executed {}", gtid.received, gtid.executed)
+            });
+            let io = report
+                .replication
+                .as_ref()
+                .map(|replication| replication.io);
+            let age_ms = situation.health.silent_ms(alias, situation.now);
+            let words = format!(
+                "{:?}, IO thread {io:?}, silent {:?}, confirmed {:?}, said {age_ms} ms ago{sets}",
+                report.mysqld, report.silent, report.confirmed
+            );
+            Some((format!("{role} {alias}"), words))
+        });
+    said.collect()
+}

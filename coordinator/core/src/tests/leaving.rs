@@ -1,0 +1,166 @@
+//! A lost acker leaves: the record follows the truth, one proof after the other, and takes it back when the others are too few.
+
+use vt_proto::topology::Leaving;
+
+use super::*;
+use crate::failover::leaving::{LOST_MS, STEP_MS};
+
+/// A stable set in the newest format whose tablet 2 has lost its source and whose others are well.
+fn losing() -> Stage {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.replication(2).io = ThreadState::Connecting;
+    stage
+}
+
+/// The orders that follow from the record as it is.
+fn generation(stage: &Stage) -> Generation {
+    stage.core.desired(&alias(0)).unwrap().generation
+}
+
+fn leaving(silent: bool) -> Option<Leaving> {
+    Some(Leaving {
+        acker: alias(2),
+        silent,
+    })
+}
+
+fn confirm(stage: &Stage) -> bool {
+    matches!(stage.goal(0), Goal::Primary { confirm: true, .. })
+}
+
+#[test]
+fn an_acker_leaves_when_it_is_silent_and_others_have_what_it_had() {
+    let mut stage = losing();
+    stage.pass(LOST_MS - 400, &[]);
+    assert_eq!(stage.set(0).leaving, None, "a moment is no loss");
+    stage.pass(800, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    assert_eq!((stage.goal(2), confirm(&stage)), (Goal::Revoke, false));
+    // A claim under older orders, or for the epoch, says nothing of now.
+    let asked = generation(&stage);
+    stage.report(2).revoked = Some(Epoch(1));
+    stage.report(2).silent = Some(Generation(asked.0 - 1));
+    stage.report(0).confirmed = Some(asked);
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+
+    stage.report(2).silent = Some(asked);
+    stage.reports(2);
+    assert_eq!(stage.set(0).leaving, leaving(true));
+    assert_eq!((stage.goal(2), confirm(&stage)), (Goal::Revoke, true));
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).ackers.len(), 2, "the primary's row was older");
+    // Another leader goes on from the record.
+    stage.step(Event::LeadershipLost);
+    stage.step(Event::LeadershipGained);
+    stage.everybody_reports();
+    stage.report(0).confirmed = Some(generation(&stage));
+    stage.reports(0);
+    let set = stage.set(0);
+    assert_eq!((&set.ackers, &set.leaving), (&[alias(1)].into(), &None));
+    assert!(matches!(stage.goal(2), Goal::Replica { acker: false, .. }));
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert_eq!(event.kind, "acker.removed");
+    let who: Vec<&str> = event.evidence.iter().map(|(who, _)| who.as_str()).collect();
+    assert_eq!(
+        who,
+        ["acker zone1-101", "leaving zone1-102", "primary zone1-100"]
+    );
+
+    // So the next loss is survivable; and who returns acknowledges again.
+    stage.replicate(2, 0);
+    stage.reports(2);
+    assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+}
+
+#[test]
+fn a_primary_that_dies_after_an_acker_left_has_a_successor() {
+    let mut stage = losing();
+    stage.pass(LOST_MS + 400, &[]);
+    stage.report(2).silent = Some(generation(&stage));
+    stage.reports(2);
+    stage.report(0).confirmed = Some(generation(&stage));
+    stage.reports(0);
+    assert_eq!(stage.set(0).ackers, [alias(1)].into());
+    stage.exit(0);
+    stage.pass(200, &[2]);
+    assert_eq!(stage.set(0).epoch, Epoch(2));
+}
+
+/// Until the last commit it counts: a failover in between waits for it.
+#[test]
+fn a_primary_that_dies_while_an_acker_leaves_waits_for_it() {
+    let mut stage = losing();
+    stage.pass(LOST_MS + 400, &[]);
+    stage.report(2).silent = Some(generation(&stage));
+    stage.reports(2);
+    stage.exit(0);
+    stage.reports(0);
+    let set = stage.set(0);
+    assert_eq!((set.epoch, &set.leaving), (Epoch(2), &None));
+    assert_eq!(set.ackers, [alias(1), alias(2)].into());
+    stage.revoke(1);
+    stage.pass(1_000, &[]);
+    let blocked = stage.core.blocked(&set_name(0)).unwrap();
+    assert!(blocked.contains("zone1-102"), "{blocked}");
+}
+
+#[test]
+fn an_acker_that_is_needed_after_all_acknowledges_again() {
+    type Spoil = fn(&mut Stage);
+    let cases: [(&str, Spoil); 2] = [
+        ("missing: zone1-101", |stage| {
+            stage.replication(1).io = ThreadState::Connecting;
+            stage.reports(1);
+        }),
+        ("has not done its part", |stage| {
+            stage.pass(STEP_MS + 400, &[])
+        }),
+    ];
+    for (why, spoil) in cases {
+        for silent in [false, true] {
+            let mut stage = losing();
+            stage.pass(LOST_MS + 400, &[]);
+            if silent {
+                stage.report(2).silent = Some(generation(&stage));
+                stage.reports(2);
+            }
+            assert_eq!(stage.set(0).leaving, leaving(silent));
+            spoil(&mut stage);
+            let kept = stage.core.state().events.iter();
+            let kept: Vec<&str> = kept
+                .filter(|(_, event)| event.kind == "acker.kept")
+                .map(|(_, event)| event.message.as_str())
+                .collect();
+            assert!(kept.len() == 1 && kept[0].contains(why), "{kept:?}");
+            assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+            stage.replicate(1, 0);
+            stage.reports(1);
+            stage.pass(LOST_MS / 2, &[]);
+            assert_eq!(stage.set(0).leaving, None, "not again at once");
+            stage.pass(LOST_MS, &[]);
+            assert_eq!(stage.set(0).leaving, leaving(false));
+        }
+    }
+}
+
+#[test]
+fn who_might_still_acknowledge_stays_and_is_named() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.pass(LOST_MS + 1_000, &[2]);
+    assert_eq!(stage.set(0).leaving, None);
+    let blocked = stage.core.blocked(&set_name(0)).unwrap();
+    assert!(blocked.contains("zone1-102 is lost"), "{blocked}");
+    // It returns, well: nothing is left to say.
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.core.blocked(&set_name(0)), None);
+}
+
+/// With a member that does not understand it, nothing is written that would stop that one.
+#[test]
+fn an_older_coordinator_in_the_group_forbids_it() {
+    let mut stage = Stage::stable_in(format::COORDINATORS);
+    stage.replication(2).io = ThreadState::Connecting;
+    stage.pass(LOST_MS + 2_000, &[]);
+    assert_eq!(stage.set(0).leaving, None);
+}
