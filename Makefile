@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench bench-coordinator fire hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -38,6 +38,9 @@ bench: build ## side by side with HAProxy and MySQL Router; figures into target/
 
 bench-coordinator: build ## vt-coordinator side by side with etcd; figures into target/bench
 	tests/bench/coordinator
+
+bench-failover: build ## TRIALS=20 EVENTS="": how long clients wait when hosts, servers and disks fail; needs root
+	BENCH_TRIALS=$(or $(TRIALS),20) BENCH_EVENTS="$(EVENTS)" tests/bench/failover
 
 # How long one run of `make fire` plays, and how many there are; VT_FIRE_SEED=N plays the plan of that seed again, then the next.
 SECONDS ?= 180

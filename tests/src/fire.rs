@@ -4,18 +4,14 @@
 pub mod bed;
 pub mod clients;
 pub mod diary;
-pub mod disk;
 pub mod faults;
 pub mod first;
 pub mod inside;
-pub mod leftovers;
 pub mod member;
-pub mod network;
 pub mod observer;
 pub mod plan;
 pub mod recorder;
 pub mod register;
-pub mod shell;
 pub mod verdict;
 pub mod watchers;
 

@@ -1,6 +1,8 @@
 //! The worlds that Vitrail is tried in: tidiness of the tree, simulated clusters, real clusters. Nothing here ships.
 
+pub mod bed;
 pub mod bench;
+pub mod chaos;
 pub mod check;
 pub mod cluster;
 pub mod fire;

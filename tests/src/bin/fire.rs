@@ -4,9 +4,9 @@
 use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use vt_tests::fire::{
-    inside::{self, Settings},
-    leftovers,
+use vt_tests::{
+    bed::{leftovers, namespaces},
+    fire::inside::{self, Settings},
 };
 
 /// Says that the namespaces are there.
@@ -59,7 +59,7 @@ fn program() -> anyhow::Result<PathBuf> {
 }
 
 fn outside() -> anyhow::Result<bool> {
-    inside::check_machine()?;
+    namespaces::check_machine()?;
     leftovers::remove();
     let seed = number("VT_FIRE_SEED", u64::from(rand::random::<u32>()))?;
     let seconds = number("VT_FIRE_SECONDS", SECONDS)?;
@@ -72,7 +72,7 @@ fn outside() -> anyhow::Result<bool> {
         program()?.display().to_string(),
         directory.path().display().to_string(),
     ];
-    let status = inside::enter(&env::current_exe()?, &arguments);
+    let status = namespaces::enter(&env::current_exe()?, &arguments);
     let passed = matches!(&status, Ok(status) if status.success());
     if !passed {
         let kept = directory.keep()?;
@@ -91,7 +91,7 @@ fn outside() -> anyhow::Result<bool> {
 
 #[tokio::main]
 async fn play(seed: &str, seconds: &str, program: &str, directory: &str) -> anyhow::Result<bool> {
-    inside::end_with_stdin();
+    namespaces::end_with_stdin();
     let settings = Settings {
         seed: seed.parse()?,
         seconds: seconds.parse()?,

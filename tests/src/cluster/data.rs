@@ -63,13 +63,22 @@ pub async fn check(cluster: &LocalCluster, keyspace: &str, ledger: &Ledger) -> a
         let alias = agent.tablet.as_deref().unwrap_or_default();
         logins.push((alias.to_owned(), cluster.mysqld(alias).await?));
     }
-    let holdings = wait_until_equal(&logins, keyspace).await?;
+    check_tablets(&logins, keyspace, ledger).await
+}
+
+/// The same, of tablets that are known by their logins.
+pub async fn check_tablets(
+    logins: &[(String, Login)],
+    keyspace: &str,
+    ledger: &Ledger,
+) -> anyhow::Result<()> {
+    let holdings = wait_until_equal(logins, keyspace).await?;
     let open: Vec<_> = holdings.iter().filter(|(_, it)| it.is_open).collect();
     ensure!(
         open.len() == 1,
         "not one tablet is open for writes: {holdings:#?}"
     );
-    for (alias, login) in &logins {
+    for (alias, login) in logins {
         let missing = writer::missing(login, keyspace, ledger).await?;
         ensure!(
             missing.is_empty(),

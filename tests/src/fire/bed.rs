@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{MEMBERS, member::Member, network, shell::run};
+use super::{MEMBERS, member::Member};
+use crate::bed::{namespaces, network};
 
 /// The members.
 pub struct Bed {
@@ -13,11 +14,10 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Makes network and disks and starts the members. Expects namespaces of its own: see [`super::inside`].
+    /// Makes network and disks and starts the members. Expects namespaces of its own: see [`namespaces`].
     pub fn make(program: &Path, directory: &Path) -> anyhow::Result<Self> {
-        // Names of network namespaces lie here; this hides those of the machine and leaves none behind.
-        run("mount -t tmpfs fire /run").context("mount in a namespace of its own")?;
-        network::make().context("make a network between namespaces")?;
+        namespaces::hide_names()?;
+        network::make(MEMBERS).context("make a network between namespaces")?;
         let members = (0..MEMBERS).map(|number| Member::make(number, program, directory));
         let mut bed = Self {
             members: members.collect::<anyhow::Result<_>>()?,
@@ -30,7 +30,7 @@ impl Bed {
 
     /// Everything works again and everybody runs.
     pub fn heal(&mut self) -> anyhow::Result<()> {
-        network::heal()?;
+        network::heal(MEMBERS)?;
         self.members.iter_mut().try_for_each(Member::heal)
     }
 

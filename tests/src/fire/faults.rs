@@ -13,11 +13,10 @@ use super::{
     MEMBERS,
     bed::Bed,
     diary::Diary,
-    network,
     observer::Observed,
     plan::{Episode, Injury, Whom},
 };
-use crate::sim::random::Random;
+use crate::{bed::network, sim::random::Random};
 
 /// Between two looks at who still runs.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -92,7 +91,7 @@ impl Faults {
 
     fn hit(&mut self, injury: Injury, number: usize) -> anyhow::Result<()> {
         let member = &mut self.bed.members[number];
-        let peers = (0..MEMBERS).filter(|peer| *peer != number);
+        let mut peers = network::others(number, MEMBERS);
         match injury {
             Injury::Kill => member.kill(),
             Injury::LosePower => member.lose_power(),
@@ -103,11 +102,8 @@ impl Faults {
             Injury::Unplug => network::unplug(number),
             Injury::SlowDown => network::slow_down(number),
             Injury::LosePackets => Ok(()),
-            Injury::Isolate => {
-                deafen(number)?;
-                mute(number)
-            }
-            Injury::CutFromPeers => peers.into_iter().try_for_each(|peer| {
+            Injury::Isolate => network::isolate(number, MEMBERS),
+            Injury::CutFromPeers => peers.try_for_each(|peer| {
                 network::cut(number, peer)?;
                 network::cut(peer, number)
             }),
@@ -116,20 +112,8 @@ impl Faults {
                 network::cut(number, peer)?;
                 network::cut(peer, number)
             }
-            Injury::Deafen => deafen(number),
-            Injury::Mute => mute(number),
+            Injury::Deafen => network::deafen(number, MEMBERS),
+            Injury::Mute => network::mute(number, MEMBERS),
         }
     }
-}
-
-fn deafen(number: usize) -> anyhow::Result<()> {
-    let mut peers = (0..MEMBERS).filter(|peer| *peer != number);
-    peers.try_for_each(|peer| network::cut(peer, number))?;
-    network::cut_from_clients(number)
-}
-
-fn mute(number: usize) -> anyhow::Result<()> {
-    let mut peers = (0..MEMBERS).filter(|peer| *peer != number);
-    peers.try_for_each(|peer| network::cut(number, peer))?;
-    network::cut_to_clients(number)
 }

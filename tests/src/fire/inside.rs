@@ -1,19 +1,16 @@
-//! One run, in namespaces of its own: bed, clients and faults, then the verdict. [`enter`] makes the namespaces, [`run`] expects them.
+//! One run, in namespaces of its own: bed, clients and faults, then the verdict. Expects the namespaces: see [`crate::bed::namespaces`].
 
 use std::{
-    fs, io,
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use tokio::task::JoinSet;
 use tonic::transport::ClientTlsConfig;
 
@@ -23,16 +20,16 @@ use super::{
     clients::{CLIENTS, Client, Stage},
     diary::Diary,
     faults::Faults,
-    first, network,
+    first,
     observer::{self, Observed},
     plan::plan,
     recorder::Recorder,
     register::Register,
-    shell,
     verdict::{self, CONVERGENCE},
     watchers::{Seen, WATCHERS, Watcher},
 };
 use crate::{
+    bed::network,
     check::linearizable::{Answer, History},
     pki,
     sim::random::Random,
@@ -52,49 +49,6 @@ pub struct Settings {
     pub program: PathBuf,
     /// Where configuration, disks and logs lie.
     pub directory: PathBuf,
-}
-
-/// Why this machine cannot be used.
-pub fn check_machine() -> anyhow::Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "fire needs root: it makes network namespaces and mounts filesystems, in namespaces of its own"
-    );
-    let missing = shell::missing_packages().join(" ");
-    ensure!(
-        missing.is_empty(),
-        "fire needs programs that are not here: install {missing}"
-    );
-    Ok(())
-}
-
-/// Runs a program in new namespaces for mounts, network and processes. Everything in them ends with it, and it ends with us.
-pub fn enter(program: &Path, arguments: &[String]) -> anyhow::Result<ExitStatus> {
-    let mut child = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--net"])
-        .args(["--pid", "--mount-proc", "--fork", "--kill-child", "--"])
-        .arg(program)
-        .args(arguments)
-        // Closed by our end: then whoever is inside ends as well.
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("run unshare")?;
-    // Waiting closes it otherwise.
-    let stdin = child.stdin.take();
-    let status = child.wait()?;
-    drop(stdin);
-    if let Some(signal) = status.signal() {
-        bail!("what ran inside was ended by signal {signal}");
-    }
-    Ok(status)
-}
-
-/// Ends this process when the other end of its standard input does.
-pub fn end_with_stdin() {
-    thread::spawn(|| {
-        drop(io::copy(&mut io::stdin(), &mut io::sink()));
-        std::process::exit(3);
-    });
 }
 
 /// Everything that was found to be wrong, after saying what happened. An error if it could not be tried.

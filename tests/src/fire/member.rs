@@ -14,15 +14,19 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{
-    MEMBERS,
-    disk::Disk,
-    network::{self, GRPC_PORT, HTTP_PORT},
+use super::MEMBERS;
+use crate::{
+    bed::{
+        disk::Disk,
+        network::{self, GRPC_PORT, HTTP_PORT},
+    },
+    pki,
 };
-use crate::pki;
 
 /// How long a process may take to end: a clean stop hands leadership over first, and a busy machine takes its time.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of its filesystem: room for the log and its copies while it is compacted, and soon full.
+const DISK_SIZE: u64 = 128 * 1024 * 1024;
 /// Between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -44,7 +48,7 @@ impl Member {
     /// Makes its disk and its configuration in `directory`; nothing runs yet.
     pub fn make(number: usize, program: &Path, directory: &Path) -> anyhow::Result<Self> {
         let path = |what: &str| directory.join(format!("member{}{what}", number + 1));
-        let disk = Disk::make(path(".image"), path(""))?;
+        let disk = Disk::make(path(".image"), path(""), DISK_SIZE)?;
         let config = path(".toml");
         fs::write(&config, configuration(number, directory, &disk.data_dir()))?;
         Ok(Self {

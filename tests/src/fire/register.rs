@@ -8,11 +8,11 @@ use tonic::{
 };
 use vt_proto::wire::{self, admin_client::AdminClient, records_client::RecordsClient};
 
-use super::{
-    MEMBERS,
-    network::{self, GRPC_PORT},
+use super::MEMBERS;
+use crate::{
+    bed::network::{self, GRPC_PORT},
+    check::linearizable::{Answer, Change},
 };
-use crate::check::linearizable::{Answer, Change};
 
 /// The records are the vschemas of tables in this keyspace.
 pub const KEYSPACE: &str = "fire";

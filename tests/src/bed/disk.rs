@@ -1,4 +1,4 @@
-//! The small filesystem of one member: ext4 in a file, mounted in the mount namespace of this process. It can be filled, frozen,
+//! A small filesystem of one host: ext4 in a file, mounted in the mount namespace of this process. It can be filled, frozen,
 //! and made to forget what was not synced, as by a power cut.
 
 use std::{
@@ -12,8 +12,6 @@ use nix::sys::statvfs::statvfs;
 
 use super::shell::run_with;
 
-/// Bytes of the filesystem: room for the log and its copies while it is compacted, and soon full.
-const SIZE: u64 = 128 * 1024 * 1024;
 /// The file that takes all the space.
 const FILLER: &str = "filler";
 /// Drops what was not synced: EXT4_IOC_SHUTDOWN with the flag that also keeps the journal from being flushed.
@@ -29,14 +27,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes and mounts it.
-    pub fn make(image: PathBuf, mounted: PathBuf) -> anyhow::Result<Self> {
+    /// Makes and mounts one of so many bytes.
+    pub fn make(image: PathBuf, mounted: PathBuf, size: u64) -> anyhow::Result<Self> {
         let disk = Self {
             image,
             mounted,
             frozen: false,
         };
-        File::create(&disk.image)?.set_len(SIZE)?;
+        File::create(&disk.image)?.set_len(size)?;
         fs::create_dir_all(&disk.mounted)?;
         // Nothing is kept back for root, so that full is full.
         let options = ["-q", "-m", "0", "-E", "lazy_itable_init=0,nodiscard"];
@@ -57,7 +55,7 @@ impl Disk {
             .context("mount a filesystem in a file: are loop devices there?")
     }
 
-    /// Where a member puts its data.
+    /// Where data are put.
     pub fn data_dir(&self) -> PathBuf {
         self.mounted.join("data")
     }

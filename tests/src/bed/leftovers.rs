@@ -9,7 +9,7 @@ use std::{
 use nix::{sys::signal::kill, unistd::Pid};
 use tempfile::TempDir;
 
-const PREFIX: &str = "vt-fire-";
+const PREFIX: &str = "vt-bed-";
 /// Holds the number of the process whose run this is, as long as it goes on.
 const RUNNING: &str = "running";
 
