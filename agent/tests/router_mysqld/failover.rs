@@ -203,6 +203,46 @@ async fn a_killed_primary() {
     assert_eq!(count(&mut cut).await, 1);
 }
 
+/// Rows that come one after the other for some seconds.
+const SLOW_ROWS: &str = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a+1 FROM n WHERE a<900) \
+                         SELECT SLEEP(0.01), REPEAT('x', 4000) FROM n";
+
+#[tokio::test]
+async fn a_hanging_primary_that_was_replaced() {
+    let (old, new) = (Mysqld::start().await, Mysqld::start().await);
+    let router = TestRouter::start(&old, |_| {});
+    let (mut reader, mut writer) = (router.connect().await, router.connect().await);
+    writer
+        .query_drop("INSERT INTO product (name) VALUES ('old')")
+        .await
+        .unwrap();
+    let mut rows = reader.query_iter(SLOW_ROWS).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    let write = async {
+        let update = "UPDATE product SET amount = SLEEP(30)";
+        code(writer.query_drop(update).await)
+    };
+    let read = async { while let Ok(Some(_)) = rows.next().await {} };
+    tokio::pin!(write, read);
+    tokio::select! {
+        _ = &mut write => panic!("it waits"),
+        () = wait_for_sleepers(&old, 2) => {}
+    }
+    old.freeze();
+    router
+        .topology
+        .publish(snapshot(2, 2, Serving, Some(new.endpoint()), &[]));
+    // An answer that has begun may come to its end; one that has not is not waited for as long.
+    let first = timeout(PATIENCE, async {
+        tokio::select! {
+            code = &mut write => Some(code),
+            () = &mut read => None,
+        }
+    });
+    assert_eq!(first.await.unwrap(), Some(9001));
+    timeout(PATIENCE, read).await.unwrap();
+}
+
 #[tokio::test]
 async fn waiting_ends() {
     let mut server = Mysqld::start().await;

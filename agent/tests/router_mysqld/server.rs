@@ -199,6 +199,12 @@ impl Mysqld {
         self.child.wait().unwrap();
     }
 
+    /// Lets it hang: what it was sent stays, and nobody gets a reset.
+    pub fn freeze(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
     /// Starts it again after [`Self::kill`].
     pub async fn restart(&mut self) {
         self.child = Self::spawn(&self.directory, self.port);

@@ -166,6 +166,11 @@ async fn finish(
     found.extend(converged.err().map(|it| it.to_string()));
     let read = verdict::read_everywhere(register, &stage.recorder).await;
     found.extend(read.err().map(|it| it.to_string()));
+    if !found.is_empty() {
+        for member in &faults.bed.members {
+            member.tell_threads()?;
+        }
+    }
     faults.wait(Duration::ZERO)?;
     found.extend(stage.diary.findings());
     found.extend(verdict::bad_words(&faults.bed));

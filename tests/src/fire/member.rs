@@ -191,6 +191,22 @@ impl Member {
         Ok(status)
     }
 
+    /// Writes down where each of its threads is, for whoever looks into why it does not answer.
+    pub fn tell_threads(&self) -> anyhow::Result<()> {
+        let Some(child) = &self.child else {
+            return Ok(());
+        };
+        let mut text = String::new();
+        for task in fs::read_dir(format!("/proc/{}/task", child.id()))?.flatten() {
+            text.push_str(&format!("--- {}\n", task.file_name().display()));
+            for what in ["comm", "status", "syscall", "stack", "stat"] {
+                let found = fs::read_to_string(task.path().join(what));
+                text.push_str(&found.unwrap_or_else(|error| format!("{what}: {error}\n")));
+            }
+        }
+        Ok(fs::write(self.log.with_extension("threads"), text)?)
+    }
+
     /// Everything it has said so far.
     pub fn said(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

@@ -61,8 +61,12 @@ pub async fn converge(register: &Register) -> anyhow::Result<()> {
         ensure!(!differ, "two members differ at one log index: {minds:#?}");
         ensure!(
             Instant::now() < deadline,
-            "after everything was healed, the group is not of one mind within {} s: {minds:#?}",
-            CONVERGENCE.as_secs()
+            "after everything was healed, the group is not of one mind within {} s; leader, term and revision of those that answer: {:?}",
+            CONVERGENCE.as_secs(),
+            minds
+                .iter()
+                .map(|(leader, term, records)| (leader, term, records.revision))
+                .collect::<Vec<_>>()
         );
         tokio::time::sleep(POLL_INTERVAL).await;
     }

@@ -11,7 +11,7 @@ use vt_wire::packet::HEADER_LENGTH;
 use vt_wire::prepared::replace_statement_id;
 use vt_wire::scanner::{Answer, Summary};
 
-use super::relay::{NotRun, Relay, Relayed, replaced};
+use super::relay::{NotRun, Relay, Relayed, given_up};
 use super::{PreparedUse, Request, Worker};
 use crate::router::error::RouterError;
 use crate::router::pool::connection::{ConnectError, Connection, OnServer};
@@ -125,7 +125,7 @@ impl Parts<'_> {
         tokio::select! {
             biased;
             result = write => result,
-            () = replaced(self.worker, self.place) => Err(io::ErrorKind::TimedOut.into()),
+            () = given_up(self.worker, self.place) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 

@@ -19,8 +19,10 @@ use crate::router::pool::place::Place;
 use crate::router::socket::Channel;
 use crate::router::state::State;
 
-/// How long a server that was replaced may still finish an answer.
+/// How long a server that was replaced may still finish an answer that has begun.
 const REPLACED_GRACE: Duration = Duration::from_secs(2);
+/// How long one may still begin: what it had done before is on its way, and what it does now counts no more.
+const REPLACED_BEGIN_GRACE: Duration = Duration::from_millis(200);
 
 /// How an answer ended.
 #[derive(Debug)]
@@ -115,7 +117,7 @@ impl Relay<'_> {
                 Stop::NotRun(reason) => return Relayed::NotRun(reason),
                 Stop::More => {}
             }
-            if !matches!(self.fill().await, Ok(1..)) {
+            if !matches!(self.fill(sent_any).await, Ok(1..)) {
                 let boundary = scanner
                     .boundary()
                     .filter(|_| sent_any && self.connection.channel.input().is_empty());
@@ -197,24 +199,33 @@ impl Relay<'_> {
     }
 
     /// Reads more of the answer, unless the server is replaced and does not come to an end.
-    async fn fill(&mut self) -> io::Result<usize> {
+    async fn fill(&mut self, sent_any: bool) -> io::Result<usize> {
+        let grace = match sent_any {
+            true => REPLACED_GRACE,
+            false => REPLACED_BEGIN_GRACE,
+        };
         tokio::select! {
             biased;
             result = self.connection.channel.fill() => result,
-            () = replaced(self.worker, self.place) => Err(io::ErrorKind::TimedOut.into()),
+            () = replaced(self.worker, self.place, grace) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
 
-/// Returns when the server at `place` has been replaced and its time to finish is over.
-pub async fn replaced(worker: &Worker, place: &Place) {
+/// Returns when the server at `place` has been replaced and its time after that is over.
+async fn replaced(worker: &Worker, place: &Place, grace: Duration) {
     let mut changes = worker.topology.subscribe();
     while !place.is_replaced(&worker.topology.load()) {
         if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
-    sleep(REPLACED_GRACE).await;
+    sleep(grace).await;
+}
+
+/// Returns when it makes no sense any more to wait until the server at `place` begins to take or to answer something.
+pub async fn given_up(worker: &Worker, place: &Place) {
+    replaced(worker, place, REPLACED_BEGIN_GRACE).await;
 }
 
 fn not_run(error: &ErrPacket<'_>, is_primary: bool) -> Option<NotRun> {
