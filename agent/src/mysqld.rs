@@ -19,7 +19,7 @@ pub mod version;
 mod accounts;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

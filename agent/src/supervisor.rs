@@ -70,6 +70,8 @@ pub struct Supervisor {
     reports: watch::Sender<Option<Arc<Outgoing>>>,
     work_ends: (mpsc::Sender<WorkEnd>, mpsc::Receiver<WorkEnd>),
     work: Option<JoinHandle<()>>,
+    /// The newest push; one before it has nobody to tell.
+    push: Option<JoinHandle<()>>,
     started: Instant,
     hot_until: Instant,
     /// The last refusal and the last blocking that were logged, so that each is logged once.
@@ -101,6 +103,7 @@ impl Supervisor {
             reports,
             work_ends: mpsc::channel(WORK_ENDS_MAX),
             work: None,
+            push: None,
             started: now,
             hot_until: now + HOT,
             logged: (None, None),
@@ -119,6 +122,7 @@ impl Supervisor {
             }
         }
         self.stop_work();
+        end_task(self.push.take());
     }
 
     fn now_ms(&self) -> u64 {
@@ -190,10 +194,11 @@ impl Supervisor {
         match self.desired.as_ref().map(|desired| &desired.goal) {
             Some(Goal::Demote { .. }) => Interest {
                 app_transactions: true,
-                schemas: None,
+                ..Interest::default()
             },
             Some(Goal::Primary { schemas, .. }) => Interest {
                 app_transactions: false,
+                ackers: self.memory.is_late(self.now_ms()),
                 schemas: Some(schemas.clone()),
             },
             _ => Interest::default(),
@@ -389,20 +394,25 @@ impl Supervisor {
     }
 
     fn start_work(&mut self, work: Work) {
-        self.stop_work();
+        let is_push = matches!(work, Work::Push { .. });
+        if !is_push {
+            self.stop_work();
+        }
         let ends = self.work_ends.0.clone();
         let doing = self.host.work(work.clone(), self.tablet.alias.clone());
-        self.work = Some(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let outcome = doing.await;
             // The receiver lives as long as the supervisor.
             let _ = ends.send((work, outcome)).await;
-        }));
+        });
+        match is_push {
+            true => end_task(self.push.replace(task)),
+            false => self.work = Some(task),
+        }
     }
 
     fn stop_work(&mut self) {
-        if let Some(task) = self.work.take() {
-            task.abort();
-        }
+        end_task(self.work.take());
         self.memory.work = None;
     }
 
@@ -419,7 +429,10 @@ impl Supervisor {
         }
         let now_ms = self.now_ms();
         self.memory.work_ended(work, outcome, now_ms);
-        self.work = None;
+        match work {
+            Work::Push { .. } => self.push = None,
+            _ => self.work = None,
+        }
     }
 }
 
@@ -463,10 +476,17 @@ fn goal_name(goal: &Goal) -> &'static str {
     }
 }
 
+fn end_task(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
+    }
+}
+
 fn work_name(work: &Work) -> String {
     match work {
         Work::TermRow { epoch, .. } => format!("first row of epoch {epoch}"),
         Work::Confirm { epoch, .. } => format!("one more row of epoch {epoch}"),
+        Work::Push { acker, .. } => format!("a row for the acker of connection {acker}"),
         Work::CreateSchema { name } => format!("schema {name}"),
         Work::SchemaChange(task) => format!("schema change {} of {}", task.id, task.schema),
     }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod coordinators;
+mod effects;
 mod faults;
 mod group;
 mod host;

@@ -9,7 +9,8 @@ use vt_proto::{
 
 use crate::persisted::Record;
 
-/// Work that may wait long for acknowledgements or for DDL; it runs beside the actions, one at a time, on its own connection.
+/// Work that may wait long for acknowledgements or for DDL; it runs beside the actions, one at a time but for a push,
+/// on its own connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Write the first row of the epoch; it returns when it is acknowledged, which proves that the epoch can acknowledge.
@@ -22,6 +23,13 @@ pub enum Work {
         epoch: Epoch,
         incarnation: Incarnation,
         generation: Generation,
+    },
+    /// Write one more row of the epoch because commits wait and an acker has connected anew: it says nothing of what it received
+    /// before, and what it acknowledges later releases all before it. Beside other work, which may be what waits.
+    Push {
+        epoch: Epoch,
+        incarnation: Incarnation,
+        acker: u64,
     },
     CreateSchema {
         name: String,

@@ -3,6 +3,7 @@
 use vt_proto::{
     desired::Desired,
     epoch::{Epoch, Generation, Incarnation},
+    gtid::GtidSet,
     report::ThreadState,
 };
 
@@ -23,8 +24,24 @@ const START_PAUSE_MS_MIN: u64 = 1_000;
 const START_PAUSE_MS_MAX: u64 = 60_000;
 /// A thread that runs so long after its start has been accepted by the source.
 const SETTLED_MS: u64 = 1_000;
+/// Commits that wait so long are late: an acknowledgement takes a round trip and a write to a disk.
+const LATE_MS: u64 = 1_000;
+/// From one push to the next while nothing is released: at first, and at most. Each leaves a session waiting.
+const PUSH_PAUSE_MS_MIN: u64 = 1_000;
+const PUSH_PAUSE_MS_MAX: u64 = 60_000;
 /// Source errors that START REPLICA does not heal: purged binary logs, or transactions here that the source lacks.
 const FATAL_IO_ERRORS: [u32; 2] = [1236, 13_114];
+
+/// Commits that wait for acknowledgements, none of which has been released since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What was executed: it grows with each release.
+    pub executed: GtidSet,
+    pub since_ms: u64,
+    /// How many pushes there were, and when the last one was.
+    pub pushes: u32,
+    pub pushed_ms: u64,
+}
 
 /// The agent's memory of this life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +62,10 @@ pub struct Memory {
     pub term_row: Option<(Epoch, Incarnation)>,
     /// The desired state with `confirm` under which a row was written and acknowledged.
     pub confirmed: Option<Generation>,
+    /// Commits that wait now.
+    pub waiting: Option<Waiting>,
+    /// The newest acker's connection that a push was for, in this life of mysqld.
+    pub pushed: Option<(Incarnation, u64)>,
     /// Since when the source refuses this tablet.
     pub io_fatal_since_ms: Option<u64>,
     /// When the IO thread was started last.
@@ -92,6 +113,44 @@ impl Memory {
         if observed.is_down() {
             self.work = None;
         }
+        self.look_at_waiting(observed, now_ms);
+    }
+
+    fn look_at_waiting(&mut self, observed: &Observed, now_ms: u64) {
+        let server = observed.server.as_ref();
+        let Some(server) = server.filter(|it| it.source_semi_sync && it.wait_sessions > 0) else {
+            self.waiting = None;
+            return;
+        };
+        let same = |waiting: &Waiting| waiting.executed == server.executed;
+        if !self.waiting.as_ref().is_some_and(same) {
+            self.waiting = Some(Waiting {
+                executed: server.executed.clone(),
+                since_ms: now_ms,
+                pushes: 0,
+                pushed_ms: now_ms,
+            });
+        }
+    }
+
+    /// Commits wait, and nothing was released for longer than an acknowledgement takes.
+    pub fn is_late(&self, now_ms: u64) -> bool {
+        self.waiting
+            .as_ref()
+            .is_some_and(|it| now_ms.saturating_sub(it.since_ms) >= LATE_MS)
+    }
+
+    /// Whether to push for the acker that is connected: once for each connection, because it acknowledges whatever comes over it.
+    pub fn push_is_due(&self, incarnation: Incarnation, acker: u64, now_ms: u64) -> bool {
+        let Some(waiting) = self.waiting.as_ref().filter(|_| self.is_late(now_ms)) else {
+            return false;
+        };
+        let pause_ms = match waiting.pushes {
+            0 => 0,
+            pushes => (PUSH_PAUSE_MS_MIN << (pushes - 1).min(16)).min(PUSH_PAUSE_MS_MAX),
+        };
+        let known = |(life, newest)| life == incarnation && newest >= acker;
+        now_ms.saturating_sub(waiting.pushed_ms) >= pause_ms && !self.pushed.is_some_and(known)
     }
 
     /// Whether the last start of the IO thread is that long ago, or was not in this life of the agent.
@@ -137,6 +196,13 @@ impl Memory {
                 });
                 self.mysqld_started = Some((now_ms, quick));
             }
+            Action::StartWork(Work::Push { acker, .. }) => {
+                self.pushed = Some((incarnation, *acker));
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.pushes = waiting.pushes.saturating_add(1);
+                    waiting.pushed_ms = now_ms;
+                }
+            }
             Action::StartWork(work) => self.work = Some(work.clone()),
             Action::KeepOrder { generation } => self.kept = Some(*generation),
             _ => {}
@@ -145,6 +211,16 @@ impl Memory {
 
     /// Notes how work ended.
     pub fn work_ended(&mut self, work: &Work, outcome: Result<(), String>, now_ms: u64) {
+        if let Work::Push {
+            incarnation, acker, ..
+        } = work
+        {
+            if outcome.is_err() && self.pushed == Some((*incarnation, *acker)) {
+                // Due again after its pause.
+                self.pushed = None;
+            }
+            return;
+        }
         if self.work.as_ref() == Some(work) {
             self.work = None;
         }
@@ -156,7 +232,7 @@ impl Memory {
                         self.term_row = Some((*epoch, *incarnation));
                     }
                     Work::Confirm { generation, .. } => self.confirmed = Some(*generation),
-                    Work::CreateSchema { .. } | Work::SchemaChange(_) => {}
+                    Work::Push { .. } | Work::CreateSchema { .. } | Work::SchemaChange(_) => {}
                 }
             }
             Err(error) => self.work_failure = Some((work.clone(), error, now_ms)),

@@ -62,6 +62,8 @@ pub struct Server {
     pub wait_for_replica_count: u32,
     /// Commits that wait for an acknowledgement; mysqld counts a whole group as one.
     pub wait_sessions: u32,
+    /// The number of the newest connection over which a replica acknowledges now; only asked for while commits wait for long.
+    pub newest_acker: Option<u64>,
     /// Replica-side semi-sync is enabled; it takes effect when the IO thread starts.
     pub replica_semi_sync: bool,
     /// The running IO thread acknowledges.

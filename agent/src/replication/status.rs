@@ -22,6 +22,8 @@ const CAUGHT_UP_MS: u64 = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
     pub app_transactions: bool,
+    /// The connections of ackers, while commits wait for long.
+    pub ackers: bool,
     /// Schemas that should exist, and the schema changes that were recorded.
     pub schemas: Option<Vec<String>>,
 }
@@ -55,6 +57,11 @@ type Flags = (String, bool, bool, bool, bool, u32, bool);
 /// Transactions that are open now. InnoDB's own table would be a tenth of a second old, for which writers would wait.
 pub(super) const APP_TRANSACTIONS: &str = "performance_schema.events_transactions_current \
      JOIN performance_schema.threads USING (thread_id) WHERE state = 'ACTIVE'";
+
+/// A replica that acknowledges says so in a variable of its own session before it asks for the stream.
+const NEWEST_ACKER: &str = "SELECT MAX(processlist_id) FROM performance_schema.threads \
+     JOIN performance_schema.user_variables_by_thread USING (thread_id) \
+     WHERE processlist_command LIKE 'Binlog Dump%' AND variable_name = 'rpl_semi_sync_replica' AND variable_value = '1'";
 
 /// Ages in microseconds: of the last heartbeat, of the last event, of the stream behind the source's commits, and how long
 /// the oldest transaction that is being applied was committed ago. The zero time of MySQL means never.
@@ -98,6 +105,10 @@ pub async fn observe(
         true => count_app_transactions(conn).await?,
         false => 0,
     };
+    let newest_acker = match interest.ackers {
+        true => newest_acker(conn).await?,
+        false => None,
+    };
     let (schemas, schema_changes) = match &interest.schemas {
         Some(wanted) => (
             read_schemas(conn, wanted).await?,
@@ -113,6 +124,7 @@ pub async fn observe(
         source_semi_sync: flags.4,
         wait_for_replica_count: flags.5,
         wait_sessions: counters.0,
+        newest_acker,
         replica_semi_sync: flags.6,
         replica_acknowledges: counters.1,
         channel,
@@ -217,6 +229,11 @@ async fn count_app_transactions(conn: &mut AdminConn) -> Result<u32, StatusError
         format!("SELECT COUNT(*) FROM {APP_TRANSACTIONS} AND processlist_user = '{APP_USER}'");
     let rows: Vec<u32> = conn.rows(&query).await?;
     Ok(rows.first().copied().unwrap_or(0))
+}
+
+async fn newest_acker(conn: &mut AdminConn) -> Result<Option<u64>, StatusError> {
+    let rows: Vec<Option<u64>> = conn.rows(NEWEST_ACKER).await?;
+    Ok(rows.into_iter().next().flatten())
 }
 
 async fn read_schemas(

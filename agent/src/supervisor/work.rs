@@ -3,7 +3,11 @@
 use std::{future::Future, path::PathBuf, time::Duration};
 
 use vt_agent_core::Work;
-use vt_proto::{desired::SchemaTask, ids::TabletAlias};
+use vt_proto::{
+    desired::SchemaTask,
+    epoch::{Epoch, Incarnation},
+    ids::TabletAlias,
+};
 
 use super::host::Host;
 use crate::{
@@ -15,10 +19,15 @@ use crate::{
     replication::{identifier, quoted},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// A row waits for its acknowledgements as long as the epoch lasts; each new try would be one more waiting commit.
 const ACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(3_600);
 /// DDL on a large table takes its time; what takes longer belongs to online schema change.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(3_600);
+/// Stands in the binary log and changes nothing: what waits may be the tables themselves, and then no row can be written.
+const EMPTY_COMMIT: &str = "DROP TABLE IF EXISTS `sys`.`vitrail_nothing`";
 /// As much of an error as is kept in the table.
 const ERROR_LENGTH_MAX: usize = 1_000;
 
@@ -52,12 +61,16 @@ async fn carry_out(
             epoch, incarnation, ..
         } => {
             make_internal_tables(&mut conn).await?;
-            // Always a row of its own: it never waits for the lock of one that a life before left waiting.
-            let row = format!(
-                "INSERT INTO `{INTERNAL_SCHEMA}`.epochs (epoch, tablet, incarnation, opened_at) \
-                 VALUES ({epoch}, '{}', {incarnation}, UTC_TIMESTAMP(6))",
-                quoted(&alias.to_string())
-            );
+            let row = epoch_row(*epoch, alias, *incarnation);
+            conn.execute_within(&row, ACKNOWLEDGED_LIMIT).await
+        }
+        Work::Push {
+            epoch, incarnation, ..
+        } => {
+            let row = match has_internal_tables(&mut conn).await? {
+                true => epoch_row(*epoch, alias, *incarnation),
+                false => EMPTY_COMMIT.to_owned(),
+            };
             conn.execute_within(&row, ACKNOWLEDGED_LIMIT).await
         }
         Work::CreateSchema { name } => {
@@ -68,14 +81,27 @@ async fn carry_out(
     }
 }
 
-/// The agent's own tables, replicated like the data: a new primary knows what was done before it.
-async fn make_internal_tables(conn: &mut AdminConn) -> Result<(), AdminError> {
+/// Always a row of its own: it never waits for the lock of one that a life before left waiting.
+fn epoch_row(epoch: Epoch, alias: &TabletAlias, incarnation: Incarnation) -> String {
+    format!(
+        "INSERT INTO `{INTERNAL_SCHEMA}`.epochs (epoch, tablet, incarnation, opened_at) \
+         VALUES ({epoch}, '{}', {incarnation}, UTC_TIMESTAMP(6))",
+        quoted(&alias.to_string())
+    )
+}
+
+async fn has_internal_tables(conn: &mut AdminConn) -> Result<bool, AdminError> {
     let query = format!(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{INTERNAL_SCHEMA}' \
          AND table_name IN ('epochs', 'schema_changes')"
     );
     let found: Vec<u64> = conn.rows(&query).await?;
-    if found.first() == Some(&2) {
+    Ok(found.first() == Some(&2))
+}
+
+/// The agent's own tables, replicated like the data: a new primary knows what was done before it.
+async fn make_internal_tables(conn: &mut AdminConn) -> Result<(), AdminError> {
+    if has_internal_tables(conn).await? {
         return Ok(());
     }
     for statement in [

@@ -12,7 +12,8 @@ use vt_proto::{
 
 use super::{
     coordinators::MEMBERS,
-    host::{Agent, Host, Life, Sabotage},
+    effects::local_effect,
+    host::{Agent, Life, Sabotage},
     mysqld::What,
     world::{Happening, World},
 };
@@ -92,7 +93,9 @@ impl World {
             .epochs
             .agent(host, persisted.promised, persisted.generation);
         self.check(result);
-        let Some((action, report)) = self.hosts[host].think(self.now_ms, self.sabotage) else {
+        let newest_acker = self.newest_acker(host);
+        let thought = self.hosts[host].think(self.now_ms, newest_acker, self.sabotage);
+        let Some((action, report)) = thought else {
             return;
         };
         self.send_report(host, report);
@@ -475,6 +478,7 @@ impl World {
         let what = match work {
             Work::TermRow { .. } => What::TermRow,
             Work::Confirm { generation, .. } => What::Confirm(generation.0),
+            Work::Push { .. } => What::Push,
             Work::CreateSchema { name } => What::CreateSchema(name.clone()),
             Work::SchemaChange(_) => return,
         };
@@ -511,55 +515,6 @@ impl World {
             agent.memory.work_ended(&work, Ok(()), now_ms);
         }
     }
-}
-
-/// What changes an agent's host alone.
-fn local_effect(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String> {
-    match action {
-        Action::WriteFenceMarker { epoch } => host.fence_marker = Some(*epoch),
-        Action::RemoveFenceMarker => host.fence_marker = None,
-        Action::WriteRoleMarker => host.role_marker = true,
-        Action::RemoveRoleMarker => host.role_marker = false,
-        Action::KillMysqld => host.kill_mysqld("killed by signal 9"),
-        Action::CutTail { kept, epoch } => {
-            if host.has_process() {
-                return Err("mysqld runs".to_owned());
-            }
-            let uuid = host.fresh_uuid();
-            host.mysqld.cut_tail(kept, *epoch, uuid);
-        }
-        _ if host.life != Life::Up => return Err("mysqld does not answer".to_owned()),
-        _ => return statement(host, action, now_ms),
-    }
-    Ok(())
-}
-
-/// A statement on the administrative connection.
-fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String> {
-    let mysqld = &mut host.mysqld;
-    match action {
-        Action::CutSessions => mysqld.run.offline_mode = true,
-        Action::RestoreSessions => mysqld.run.offline_mode = false,
-        Action::CloseServer | Action::CloseForDemotion => {
-            if !mysqld.run.waiters.is_empty() {
-                return Err("a commit waits for its acknowledgement".to_owned());
-            }
-            mysqld.run.read_only = true;
-            mysqld.run.super_read_only = true;
-        }
-        Action::OpenForAgent => mysqld.run.super_read_only = false,
-        Action::OpenForAll => mysqld.run.read_only = false,
-        Action::ConfigureChannel { source } => mysqld.configure(source.clone(), now_ms),
-        Action::SetReplicaSemiSync { enabled } => mysqld.run.replica_semi_sync = *enabled,
-        Action::EnableSourceSemiSync { acks } => {
-            mysqld.run.source_semi_sync = true;
-            mysqld.run.acks = *acks;
-        }
-        Action::DisableSourceSemiSync => mysqld.release_without_acknowledgement(),
-        Action::ResetReplication => mysqld.forget_channel(),
-        _ => return mysqld.replication_statement(action),
-    }
-    Ok(())
 }
 
 /// What a coordinator should hear at once.

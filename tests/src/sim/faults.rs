@@ -102,7 +102,8 @@ impl Focus {
             Focus::All => return (0..KINDS).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect(),
             Focus::Disconnection => &[1, 4, 7, 8, 9],
             Focus::Backlog => &[6, 9, 14],
-            Focus::Loss => &[9, 13, 14],
+            // Leaders and primaries that change would each give it its time anew.
+            Focus::Loss => &[9],
             Focus::Leadership => &[1, 11, 12, 13, 14],
         };
         (0..KINDS)

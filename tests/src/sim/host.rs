@@ -157,7 +157,7 @@ impl Host {
     }
 
     /// What the agent sees.
-    pub fn observe(&self, now_ms: u64) -> Observed {
+    fn observe(&self, now_ms: u64, newest_acker: Option<u64>) -> Observed {
         let hung_ms = match self.life {
             Life::Hung { since_ms } => Some(now_ms.saturating_sub(since_ms)),
             _ => None,
@@ -177,13 +177,13 @@ impl Host {
             incarnation: self.incarnation,
             fence_marker: self.fence_marker,
             role_marker: self.role_marker,
-            server: (self.life == Life::Up).then(|| self.server(now_ms)),
+            server: (self.life == Life::Up).then(|| self.server(now_ms, newest_acker)),
             unresponsive_ms: hung_ms.filter(|ms| *ms > 1_000),
             disk_free_bytes: None,
         }
     }
 
-    fn server(&self, now_ms: u64) -> Server {
+    fn server(&self, now_ms: u64, newest_acker: Option<u64>) -> Server {
         let mysqld = &self.mysqld;
         let run = &mysqld.run;
         let lag_ms = 20 * mysqld.relay.len() as u64;
@@ -196,6 +196,7 @@ impl Host {
             source_semi_sync: run.source_semi_sync,
             wait_for_replica_count: run.acks,
             wait_sessions: run.waiters.len() as u32,
+            newest_acker,
             replica_semi_sync: run.replica_semi_sync,
             replica_acknowledges: replication
                 .is_some_and(|r| r.acknowledges && r.io != ThreadState::Off),
@@ -212,9 +213,10 @@ impl Host {
     pub fn think(
         &mut self,
         now_ms: u64,
+        newest_acker: Option<u64>,
         sabotage: Option<Sabotage>,
     ) -> Option<(Option<Action>, Report)> {
-        let mut observed = self.observe(now_ms);
+        let mut observed = self.observe(now_ms, newest_acker);
         let agent = self.agent.as_mut()?;
         let mut desired = agent.desired.clone();
         if sabotage == Some(Sabotage::OpenBeforeDrain) {

@@ -23,6 +23,8 @@ pub enum What {
     TermRow,
     /// One more row of an epoch, for a desired state of this generation.
     Confirm(u64),
+    /// One more row of an epoch, for an acker that has connected anew.
+    Push,
     CreateSchema(String),
 }
 
@@ -100,9 +102,21 @@ pub struct Run {
     pub acks: u32,
     pub replica_semi_sync: bool,
     pub waiters: Vec<Waiter>,
+    /// Connections of replicas that were made so far, and the newest acker's among them by replica.
+    pub connections: u64,
+    pub ackers: BTreeMap<usize, u64>,
 }
 
 impl Run {
+    /// A replica's IO thread has come, acknowledging or not.
+    pub fn connected(&mut self, replica: usize, acknowledges: bool) {
+        self.connections += 1;
+        self.ackers.remove(&replica);
+        if acknowledges {
+            self.ackers.insert(replica, self.connections);
+        }
+    }
+
     /// As a server starts: closed, no replication, no semi-sync.
     fn fresh() -> Self {
         Self {
@@ -113,6 +127,8 @@ impl Run {
             acks: 1,
             replica_semi_sync: false,
             waiters: Vec::new(),
+            connections: 0,
+            ackers: BTreeMap::new(),
         }
     }
 }

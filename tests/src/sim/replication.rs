@@ -18,6 +18,8 @@ const NET_TIMEOUT_MS: u64 = 4_000;
 const CONNECT_RETRY_MS: u64 = 1_000;
 /// Transactions that one look fetches.
 const BATCH: usize = 20;
+/// A client waits for its OK before it writes again, and these are all that there are.
+const SESSIONS_MAX: usize = 32;
 /// The source does not have what the replica has.
 const AHEAD_ERROR: u32 = 1236;
 
@@ -80,27 +82,10 @@ impl World {
         replication.heard_ms = now_ms;
         let acknowledges = replication.acknowledges;
         mysqld.new_connection();
+        self.hosts[source].mysqld.run.connected(host, acknowledges);
         self.note(|| {
             format!("tablet {host}: replicates from tablet {source}, acknowledges: {acknowledges}")
         });
-        if acknowledges {
-            self.acknowledge_what_is_there(host, source);
-        }
-    }
-
-    /// A semi-sync replica that connects acknowledges everything up to where it starts.
-    fn acknowledge_what_is_there(&mut self, host: usize, source: usize) {
-        let received = &self.hosts[host].mysqld.received;
-        let waiters = &self.hosts[source].mysqld.run.waiters;
-        let last = waiters
-            .iter()
-            .map(|waiter| &waiter.transaction)
-            .take_while(|transaction| received.has(&transaction.source, transaction.number))
-            .last()
-            .cloned();
-        if let Some(transaction) = last {
-            self.send_ack(host, source, transaction);
-        }
     }
 
     fn fetch(&mut self, host: usize, source: usize) {
@@ -185,6 +170,7 @@ impl World {
     fn send_ack(&mut self, replica: usize, source: usize, transaction: Transaction) {
         let (from, to) = (self.node(replica), self.node(source));
         let incarnation = self.hosts[source].incarnation;
+        let connection = self.connection_of(replica);
         match self.network.connection_arrival(self.now_ms, from, to) {
             Some(at_ms) => self.at(
                 at_ms,
@@ -192,6 +178,7 @@ impl World {
                     source,
                     incarnation,
                     replica,
+                    connection,
                     transaction,
                 },
             ),
@@ -199,13 +186,32 @@ impl World {
         }
     }
 
+    fn connection_of(&self, replica: usize) -> Option<u64> {
+        let replication = self.hosts[replica].mysqld.replication.as_ref();
+        replication.map(|replication| replication.connection)
+    }
+
+    /// The acknowledgement of everything up to a transaction. It is for what arrives over this connection only: nobody says again
+    /// what was received before, and one whose connection has broken meanwhile is late or lost.
     pub(super) fn ack_arrives(
         &mut self,
         source: usize,
         incarnation: Incarnation,
         replica: usize,
+        connection: Option<u64>,
         transaction: Transaction,
     ) {
+        let is_broken = connection != self.connection_of(replica)
+            || !self.network.passes(self.node(replica), self.node(source));
+        if is_broken && self.random.chance(50) {
+            self.note(|| {
+                format!(
+                    "tablet {source}: what tablet {replica} acknowledged is lost: {}",
+                    transaction.gtid()
+                )
+            });
+            return;
+        }
         let host_state = &mut self.hosts[source];
         if host_state.incarnation != incarnation || !host_state.has_process() {
             return;
@@ -217,6 +223,7 @@ impl World {
                     source,
                     incarnation,
                     replica,
+                    connection,
                     transaction,
                 },
             );
@@ -265,7 +272,9 @@ impl World {
             Some(host) if self.client_random.chance(50) => host,
             _ => anywhere,
         };
-        if !self.hosts[target].accepts_clients(self.now_ms) {
+        if !self.hosts[target].accepts_clients(self.now_ms)
+            || self.hosts[target].mysqld.run.waiters.len() >= SESSIONS_MAX
+        {
             return;
         }
         self.next_value += 1;
@@ -287,6 +296,15 @@ impl World {
                 state.has_process() && !run.read_only && enough
             })
             .collect()
+    }
+
+    /// The newest connection of those over which `source` gets acknowledgements now.
+    pub(super) fn newest_acker(&self, source: usize) -> Option<u64> {
+        let known = self.hosts[source].mysqld.run.ackers.iter();
+        known
+            .filter(|(host, _)| self.acknowledges(&self.hosts[**host], source, ThreadState::On))
+            .map(|(_, connection)| *connection)
+            .max()
     }
 
     fn ackers_of(&self, source: usize) -> usize {

@@ -112,6 +112,7 @@ pub(super) enum Happening {
         source: usize,
         incarnation: Incarnation,
         replica: usize,
+        connection: Option<u64>,
         transaction: Transaction,
     },
     Client,
@@ -367,9 +368,10 @@ impl World {
                 source,
                 incarnation,
                 replica,
+                connection,
                 transaction,
             } => {
-                self.ack_arrives(source, incarnation, replica, transaction);
+                self.ack_arrives(source, incarnation, replica, connection, transaction);
             }
             Happening::Client => self.client(),
             Happening::CoordinatorTurn { member, life } => self.coordinator_turn(member, life),

@@ -101,6 +101,9 @@ fn open(
     if server.super_read_only {
         return view.attempt(Action::OpenForAgent);
     }
+    if let Some(step) = push(view, server) {
+        return step;
+    }
     work(
         view,
         Work::TermRow {
@@ -164,6 +167,9 @@ fn keep_open(
             incarnation: opened,
         }));
     }
+    if let Some(step) = push(view, server) {
+        return step;
+    }
     if server.channel.is_some() {
         return view.attempt(Action::ResetReplication);
     }
@@ -193,6 +199,20 @@ fn keep_open(
         Some(task) => work(view, Work::SchemaChange(task.clone())),
         None => Step::rest(),
     }
+}
+
+/// Commits wait although an acker is connected. It may have received them before it acknowledged, or over a connection that has
+/// broken, and then it never says so; a later row that it does acknowledge releases them. The row waits for that like any other.
+fn push(view: &View<'_>, server: &Server) -> Option<Step> {
+    let (incarnation, acker) = (view.observed.incarnation, server.newest_acker?);
+    let due = view.memory.push_is_due(incarnation, acker, view.now_ms);
+    due.then(|| {
+        view.attempt(Action::StartWork(Work::Push {
+            epoch: view.epoch,
+            incarnation,
+            acker,
+        }))
+    })
 }
 
 /// Starts work unless some is under way or it failed a moment ago.

@@ -21,6 +21,7 @@ use crate::{
 mod alone;
 mod model;
 mod primary;
+mod push;
 mod table;
 
 const OWN: &str = "aaaaaaaa-0000-0000-0000-000000000000";
@@ -98,6 +99,7 @@ impl Host {
             source_semi_sync: false,
             wait_for_replica_count: 1,
             wait_sessions: 0,
+            newest_acker: None,
             replica_semi_sync: true,
             replica_acknowledges: true,
             channel: Some(channel(2)),

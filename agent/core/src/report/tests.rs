@@ -29,6 +29,7 @@ fn server(states: &[(u64, &str, SchemaChangeState)]) -> Server {
         source_semi_sync: true,
         wait_for_replica_count: 1,
         wait_sessions: 0,
+        newest_acker: None,
         replica_semi_sync: false,
         replica_acknowledges: false,
         channel: None,
