@@ -16,7 +16,7 @@ use super::{
     candidate::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
     },
-    evidence::{Death, death, doubt},
+    evidence::{Death, death, doubt, lost_start},
     leaving, membership, restored,
     table::Trigger,
 };
@@ -74,7 +74,7 @@ pub fn establishing(situation: &Situation<'_>) -> Verdict {
         );
         return Verdict::commit(situation, Trigger::PrimaryOpen, stable, event);
     }
-    if let Some(death) = death(situation, primary) {
+    if let Some(death) = death(situation, primary).or_else(|| lost_start(situation, primary)) {
         return answer_death(situation, primary, &death);
     }
     match membership::add_acker(situation, primary) {

@@ -105,6 +105,28 @@ fn exit(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> Op
     })
 }
 
+/// A chosen primary that lacks what its epoch starts with never opens: it had that when it was chosen, in a relay log that its host's
+/// end has taken. No epoch begins with it, as with one that is dead.
+pub fn lost_start(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
+    let record = situation.record();
+    let report = situation.answer(primary)?;
+    let received = &report.gtid.as_ref()?.received;
+    let follows = report.promised == record.epoch && report.mysqld == MysqldState::Running;
+    let lacks = record.start_gtid.subtract(received);
+    (follows && !lacks.is_empty()).then(|| Death {
+        conclusive: true,
+        restartable: None,
+        why: format!("it has lost {lacks}, with which its epoch starts"),
+        evidence: vec![(
+            format!("primary {primary}"),
+            format!(
+                "received {received} (life {}, amnesiac {})",
+                report.incarnation, report.amnesiac
+            ),
+        )],
+    })
+}
+
 fn not_answering_ms(situation: &Situation<'_>, primary: &TabletAlias) -> u64 {
     let since = situation
         .health

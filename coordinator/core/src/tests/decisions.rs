@@ -236,6 +236,36 @@ fn an_establishing_primary_that_dies_is_followed_by_one_that_has_the_start() {
     assert_eq!(stage.set(0).restart_after, Some(Incarnation(1)));
 }
 
+/// Its host restarted and took the end of its relay log with it, after it was chosen.
+#[test]
+fn an_establishing_primary_that_lost_the_start_is_followed_by_one_that_has_it() {
+    for (acker, promised, epoch) in [
+        ("A:1-10", Epoch(2), Epoch(3)),
+        ("A:1-10", Epoch(1), Epoch(2)),
+        ("A:1-9", Epoch(2), Epoch(2)),
+    ] {
+        let mut stage = Stage::stable(1);
+        stage.exit(0);
+        stage.reports(0);
+        stage.position(1, "A:1-10", "A:1-10");
+        stage.position(2, acker, acker);
+        stage.revoke(1);
+        stage.revoke(2);
+        stage.everybody_reports();
+        assert_eq!(stage.set(0).primary, Some(alias(1)));
+        stage.position(1, "A:1-9", "A:1-9");
+        // What it said before it followed this order says nothing of now.
+        stage.report(1).promised = promised;
+        stage.reports(1);
+        assert_eq!(stage.set(0).epoch, epoch, "{acker} {promised}");
+        if acker == "A:1-9" {
+            let blocked = stage.core.blocked(&set_name(0)).unwrap();
+            assert!(blocked.contains("it has lost"), "{blocked}");
+            assert!(blocked.contains("bring back the primary"), "{blocked}");
+        }
+    }
+}
+
 #[test]
 fn an_acker_that_missed_the_end_of_an_epoch_counts_if_its_primary_goes_on() {
     let mut stage = Stage::stable(1);
