@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod config;
+pub mod disk_writes;
 pub mod guard;
 pub mod http;
 pub mod logging;

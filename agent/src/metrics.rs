@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use vt_agent_core::Action;
-use vt_proto::report::{MysqldState, Report, ThreadState};
+use vt_proto::report::{DiskState, MysqldState, Report, ThreadState, WriteCause};
 
 /// What Prometheus must be told about the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +33,11 @@ pub struct SupervisorMetrics {
     replica_sql_running: Gauge,
     replica_lag_ms: Gauge,
     disk_free_bytes: Gauge,
+    disk_bad: Gauge,
+    disk_write_age_ms: Gauge,
+    row_write_age_ms: Gauge,
+    row_write_failing_ms: Gauge,
+    row_write_waits_for_acks: Gauge,
 }
 
 impl SupervisorMetrics {
@@ -91,6 +96,39 @@ impl SupervisorMetrics {
         ] {
             registry.register(name, help, gauge.clone());
         }
+        self.register_probes(registry);
+    }
+
+    fn register_probes(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "disk_bad",
+                "1 if mysqld's disk is stalled, 2 if full, 3 if writes to it fail",
+                &self.disk_bad,
+            ),
+            (
+                "disk_write_age_ms",
+                "Age of the last block written through to mysqld's disk",
+                &self.disk_write_age_ms,
+            ),
+            (
+                "row_write_age_ms",
+                "Age of the last own row committed, on an open primary",
+                &self.row_write_age_ms,
+            ),
+            (
+                "row_write_failing_ms",
+                "For how long no own row was committed on an open primary, if that is too long",
+                &self.row_write_failing_ms,
+            ),
+            (
+                "row_write_waits_for_acks",
+                "1 if the own row waits for acknowledgements",
+                &self.row_write_waits_for_acks,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
     }
 
     /// Takes over what a report says.
@@ -117,6 +155,29 @@ impl SupervisorMetrics {
         self.replica_lag_ms.set(number(lag_ms.unwrap_or(0)));
         self.disk_free_bytes
             .set(number(report.disk_free_bytes.unwrap_or(0)));
+        self.observe_probes(report);
+    }
+
+    fn observe_probes(&self, report: &Report) {
+        let age = |age_ms: Option<u64>| i64::try_from(age_ms.unwrap_or(0)).unwrap_or(i64::MAX);
+        let disk = report.disk_probe.as_ref();
+        self.disk_bad.set(match disk.map(|probe| probe.state) {
+            None | Some(DiskState::Good) => 0,
+            Some(DiskState::Stalled) => 1,
+            Some(DiskState::Full) => 2,
+            Some(DiskState::Failed) => 3,
+        });
+        self.disk_write_age_ms
+            .set(age(disk.and_then(|probe| probe.success_age_ms)));
+        let row = report.write_probe.as_ref();
+        self.row_write_age_ms
+            .set(age(row.and_then(|probe| probe.success_age_ms)));
+        let failure = row.and_then(|probe| probe.failure.as_ref());
+        self.row_write_failing_ms
+            .set(age(failure.map(|failure| failure.since_ms)));
+        self.row_write_waits_for_acks.set(i64::from(
+            failure.is_some_and(|failure| failure.cause == WriteCause::Acknowledgements),
+        ));
     }
 
     /// Counts an action.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use vt_agent_core::{Acking, Persisted, Primaryship, Record};
 use vt_proto::epoch::{Epoch, Generation, Incarnation};
 
-use crate::guard::write_durably;
+use crate::{disk_writes::DiskWrites, guard::write_durably};
 
 /// The file's name in the agent's data directory.
 pub const STATE_FILE: &str = "agent-state.json";
@@ -110,6 +110,7 @@ impl From<Stored> for Persisted {
 pub struct StateFile {
     path: PathBuf,
     state: Persisted,
+    writes: DiskWrites,
 }
 
 impl StateFile {
@@ -132,7 +133,11 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Persisted::default(),
             Err(source) => return Err(StateError::Io { path, source }),
         };
-        Ok(Self { path, state })
+        Ok(Self {
+            path,
+            state,
+            writes: DiskWrites::default(),
+        })
     }
 
     /// What stands in it.
@@ -140,31 +145,23 @@ impl StateFile {
         &self.state
     }
 
-    /// Changes it; on disk when this returns. Where it fails, nothing has changed.
+    /// Changes it; on disk when this returns. Where it fails, nothing has changed as far as anybody acts on it: a late write may
+    /// still put on disk what was never told as promised, until the next one.
     pub async fn persist(&mut self, record: &Record) -> Result<(), StateError> {
         let mut next = self.state.clone();
         next.apply(record);
         let stored = Stored::from(&next);
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let writing = self.writes.run(move || {
             let bytes = serde_json::to_vec_pretty(&stored)?;
             write_durably(&path, &bytes)
-        })
-        .await;
-        match written {
-            Ok(Ok(())) => {
-                self.state = next;
-                Ok(())
-            }
-            Ok(Err(source)) => Err(StateError::Io {
-                path: self.path.clone(),
-                source,
-            }),
-            Err(error) => Err(StateError::Io {
-                path: self.path.clone(),
-                source: io::Error::other(error),
-            }),
-        }
+        });
+        writing.await.map_err(|source| StateError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.state = next;
+        Ok(())
     }
 }
 

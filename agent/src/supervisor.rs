@@ -25,14 +25,16 @@ use crate::{
     uplink::{desired::Arrival, kept::KeptOrder, report::Outgoing},
 };
 
-use self::host::Host;
+use self::{host::Host, probes::Beside};
 
 pub mod host;
 
 mod actions;
 mod admin_pool;
 mod disk;
+mod probes;
 mod work;
+mod writes;
 
 /// Between two observations while nothing happens.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
@@ -288,6 +290,9 @@ impl Supervisor {
             step,
         );
         self.metrics.observe(&report);
+        self.host
+            .probes
+            .note_serving(observed, report.serving.is_some());
         let hot = Instant::now() < self.hot_until;
         self.reports
             .send_replace(Some(Arc::new(Outgoing { report, hot })));
@@ -298,14 +303,16 @@ impl Supervisor {
         let promised = self.state.state().promised;
         let started = Instant::now();
         tracing::info!(action = action.name(), detail = %detail(&action), "begin");
-        let outcome = match &action {
-            Action::Persist(record) => self.persist(record).await,
-            Action::KeepOrder { .. } => self.keep_order().await,
-            Action::StartWork(work) => {
-                self.start_work(work.clone());
-                Ok(())
-            }
-            other => self.perform(other, &observed).await,
+        let beside = Beside {
+            probes: self.host.probes.clone(),
+            reports: self.reports.clone(),
+            arrivals: self.arrivals.clone(),
+            epoch: self.desired.as_ref().map(|desired| desired.epoch),
+            may_be_left: matches!(action, Action::Persist(_) | Action::KeepOrder { .. }),
+        };
+        let outcome = tokio::select! {
+            outcome = self.carry_out(&action, &observed) => outcome,
+            why = beside.go_on() => Err(why),
         };
         let took_ms = started.elapsed().as_millis();
         match &outcome {
@@ -325,6 +332,18 @@ impl Supervisor {
         }
         if failed {
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+
+    async fn carry_out(&mut self, action: &Action, observed: &Observed) -> Result<(), String> {
+        match action {
+            Action::Persist(record) => self.persist(record).await,
+            Action::KeepOrder { .. } => self.keep_order().await,
+            Action::StartWork(work) => {
+                self.start_work(work.clone());
+                Ok(())
+            }
+            other => self.perform(other, observed).await,
         }
     }
 
@@ -509,4 +528,9 @@ fn detail(action: &Action) -> String {
 /// Whether mysqld's process runs, by the last word of its guard.
 pub(crate) fn is_up(process: &Process) -> bool {
     matches!(process, Process::Up)
+}
+
+/// How long ago that was.
+fn elapsed_ms(since: std::time::Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

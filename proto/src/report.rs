@@ -58,6 +58,54 @@ pub struct SchemaResult {
     pub error: Option<String>,
 }
 
+/// Why a write does not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteCause {
+    /// It hangs, and the agent does not know why: a stalled disk, locks inside mysqld, too much work.
+    Unknown,
+    /// It is in the binary log and waits for acknowledgements: the ackers' trouble and not this host's.
+    Acknowledgements,
+    /// mysqld waits for space on its disk.
+    DiskSpace,
+    /// mysqld answered with an error; nothing hangs.
+    Refused,
+}
+
+/// A write that has not succeeded within its second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteFailure {
+    /// How long ago the first write began that did not succeed.
+    pub since_ms: u64,
+    pub cause: WriteCause,
+    pub detail: String,
+}
+
+/// The agent's own small writes to mysqld, while it is an open primary: replicated and acknowledged like any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteProbe {
+    pub success_age_ms: Option<u64>,
+    pub failure: Option<WriteFailure>,
+}
+
+/// What a write through to mysqld's disk met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    Good,
+    /// A block has not returned within its second.
+    Stalled,
+    Full,
+    Failed,
+}
+
+/// The agent's own writes through to mysqld's disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskProbe {
+    pub state: DiskState,
+    pub success_age_ms: Option<u64>,
+    /// What a failed one said; empty for the others.
+    pub detail: String,
+}
+
 /// What is true on one host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -96,4 +144,17 @@ pub struct Report {
     pub blocked: Option<String>,
     /// Free space of the data directory's file system.
     pub disk_free_bytes: Option<u64>,
+    /// None while it is not an open primary, and from agents that do not probe.
+    pub write_probe: Option<WriteProbe>,
+    /// None before the first answer, and from agents that do not probe.
+    pub disk_probe: Option<DiskProbe>,
+}
+
+impl Report {
+    /// Whether what was written last to mysqld's disk did not arrive there.
+    pub fn has_bad_disk(&self) -> bool {
+        self.disk_probe
+            .as_ref()
+            .is_some_and(|probe| probe.state != DiskState::Good)
+    }
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod coordinators;
+mod disk;
 mod effects;
 mod faults;
 mod group;

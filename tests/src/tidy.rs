@@ -105,7 +105,7 @@ const LAYERS: &[Layers] = &[
             &["replication"],
             &["mysqld"],
             &["uplink", "state_file"],
-            &["guard"],
+            &["guard", "disk_writes"],
             &["logging"],
             &["config", "metrics"],
         ],

@@ -19,6 +19,8 @@ use vt_tests::cluster::{
 
 #[path = "cluster/alone.rs"]
 mod alone;
+#[path = "cluster/disk.rs"]
+mod disk;
 #[path = "cluster/lost_acker.rs"]
 mod lost_acker;
 

@@ -41,6 +41,7 @@ fn tell(plan: &Plan) -> Outcome {
             faults: 0,
             acknowledged: 0,
             epochs: 0,
+            moved: 0,
             healed_in_ms: None,
         }
     })
@@ -106,6 +107,7 @@ fn shortest(seed: u64) -> Outcome {
         }
         part = if part == 1 { 0 } else { part.div_ceil(2) };
     }
+    println!("seed {seed} needs the faults {kept:?}");
     tell(&Plan {
         only_faults: Some(kept),
         trace: true,
@@ -197,6 +199,51 @@ fn sabotage_is_noticed() {
             "{sabotage:?} was not noticed in {SABOTAGE_SEEDS_MAX} seeds"
         );
         println!("{sabotage:?}: seed {}: {}", found[0].0, found[0].1);
+    }
+}
+
+/// A primary that cannot write for its disk's sake is replaced in time; the checkers of every story hold too.
+#[test]
+fn a_bad_disk_does_not_keep_writes_from_going_on() {
+    let plan = |seed| Plan {
+        focus: Focus::Disks,
+        ..Plan::of(seed)
+    };
+    let seeds = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let failing = failing(1..=seeds, plan, |_| true, 10);
+    if let Some((seed, violation)) = failing.first() {
+        let trace = tell(&Plan {
+            trace: true,
+            ..plan(*seed)
+        })
+        .trace;
+        let from = trace.len().saturating_sub(TRACE_LINES_SHOWN);
+        panic!(
+            "seed {seed}: {violation}\n{}\nall: {failing:?}",
+            trace[from..].join("\n")
+        );
+    }
+    let moved: usize = (1..=20).map(|seed| tell(&plan(seed)).moved).sum();
+    assert!(
+        moved >= 10,
+        "writes were looked for elsewhere {moved} times"
+    );
+}
+
+/// Saturation is an alarm: nobody is deposed for it.
+#[test]
+fn too_much_to_do_is_no_death() {
+    for seed in 1..=50 {
+        let outcome = tell(&Plan {
+            focus: Focus::Saturation,
+            ..Plan::of(seed)
+        });
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert!(outcome.faults > 0, "seed {seed} saturates nobody");
+        assert_eq!(
+            outcome.epochs, 1,
+            "seed {seed}: somebody else became primary"
+        );
     }
 }
 

@@ -130,6 +130,9 @@ pub fn converge(
         now_ms,
     };
     let promise = promise(observed, persisted, desired);
+    if let Some(kill) = fence::kill_first(&view, &desired.goal, &promise) {
+        return kill;
+    }
     let is_ending = matches!(desired.goal, Goal::Demote { .. } | Goal::Revoke);
     let is_unheard = persisted.generation < desired.generation;
     if persisted.promised < desired.epoch || (is_unheard && is_ending) {

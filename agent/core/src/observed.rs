@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vt_proto::{
     epoch::{Epoch, Incarnation},
     gtid::GtidSet,
-    report::ThreadState,
+    report::{DiskProbe, DiskState, ThreadState, WriteCause, WriteProbe},
     topology::Endpoint,
 };
 
@@ -94,15 +94,35 @@ pub struct Observed {
     pub role_marker: bool,
     /// None while the administrative connection does not answer.
     pub server: Option<Server>,
-    /// mysqld has answered before in this life and is silent since that long, or its write probe is.
+    /// mysqld has answered before in this life and is silent since that long.
     pub unresponsive_ms: Option<u64>,
     pub disk_free_bytes: Option<u64>,
+    /// What the agent's own writes to mysqld found; none while it is not an open primary.
+    pub write_probe: Option<WriteProbe>,
+    /// What the agent's own writes to mysqld's disk found; none before the first.
+    pub disk_probe: Option<DiskProbe>,
 }
 
 impl Observed {
     /// mysqld is known not to run.
     pub fn is_down(&self) -> bool {
         !matches!(self.process, Process::Up)
+    }
+
+    /// The last write to mysqld's disk did not arrive there.
+    pub fn has_bad_disk(&self) -> bool {
+        self.disk_probe
+            .as_ref()
+            .is_some_and(|probe| probe.state != DiskState::Good)
+    }
+
+    /// A commit hangs, whatever it waits for.
+    pub fn has_hanging_write(&self) -> bool {
+        let failure = self
+            .write_probe
+            .as_ref()
+            .and_then(|probe| probe.failure.as_ref());
+        failure.is_some_and(|failure| failure.cause != WriteCause::Refused)
     }
 
     /// The channel, if mysqld answers and has one.

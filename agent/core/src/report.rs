@@ -56,6 +56,8 @@ pub fn report(
         schema_results: schema_results(server, memory, desired),
         blocked: step.blocked.clone(),
         disk_free_bytes: observed.disk_free_bytes,
+        write_probe: observed.write_probe.clone(),
+        disk_probe: observed.disk_probe.clone(),
     }
 }
 

@@ -1,18 +1,15 @@
-//! Tells hung, full, stalled and refusing apart from alive: one probe by SQL, one of the disk, one of the free space.
+//! Tells hung, full, stalled and refusing apart from alive: one probe by SQL, one block for the disk, one look at the free space.
 //! It draws no conclusion; those are the coordinator's.
 
 use std::{
     fs, io,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
     time::Duration,
 };
 
 use nix::fcntl::OFlag;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::admin_conn::{AdminConn, AdminError};
 
@@ -74,96 +71,55 @@ pub fn classify(error: &AdminError) -> Liveness {
     }
 }
 
-/// What a probe of the disk found.
+/// What became of a block that was written through to the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DiskState {
-    /// A block was written through to the device.
-    Good {
-        took: Duration,
-    },
-    /// The write has not returned yet.
-    Stalled,
-    /// No space is left.
+pub enum Written {
+    Good,
     Full,
     Failed(String),
 }
 
-/// The bytes that one probe writes: one block, aligned as any device wants it.
-const BLOCK_LENGTH: usize = 4096;
+/// What one write sends: a block aligned as any device wants it.
+#[repr(align(4096))]
+struct Block([u8; 4096]);
 
-/// Writes a block through to mysqld's disk now and then, from a thread of its own that may hang with the disk.
-#[derive(Debug)]
-pub struct DiskProbe {
-    orders: mpsc::SyncSender<()>,
-    ordered: u64,
-    answers: watch::Receiver<(u64, DiskState)>,
-}
+static BLOCK: Block = Block([0x5a; 4096]);
 
-impl DiskProbe {
-    /// For the file system of `directory`, which must be the one that mysqld writes to.
-    pub fn new(directory: &Path) -> Self {
-        let path = directory.join("disk-probe");
-        // One order under way at most: a stalled disk must not pile up probes.
-        let (orders, inbox) = mpsc::sync_channel::<()>(1);
-        let (answered, answers) = watch::channel((0, DiskState::Stalled));
-        thread::spawn(move || {
-            while inbox.recv().is_ok() {
-                let state = write_block(&path);
-                answered.send_modify(|answer| *answer = (answer.0 + 1, state));
-            }
-            let _ = fs::remove_file(&path);
-        });
-        Self {
-            orders,
-            ordered: 0,
-            answers,
+/// Writes a block to this file, past the page cache where the file system lets one, and through to the device. It may hang with
+/// the device, so it belongs on a thread that nobody waits for.
+pub fn write_block(path: &Path) -> Written {
+    let through = match write_with(path, OFlag::O_DIRECT | OFlag::O_DSYNC) {
+        // Some file systems have no way past the page cache.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            write_with(path, OFlag::O_DSYNC)
         }
-    }
-
-    /// Probes once, or goes on waiting for the probe before, which hangs; either is stalled after `limit`.
-    pub async fn probe(&mut self, limit: Duration) -> DiskState {
-        if self.answers.borrow().0 == self.ordered && self.orders.try_send(()).is_ok() {
-            self.ordered += 1;
-        }
-        let ordered = self.ordered;
-        let answered = self.answers.wait_for(|(number, _)| *number >= ordered);
-        match timeout(limit, answered).await {
-            Ok(Ok(answer)) => answer.1.clone(),
-            Ok(Err(_)) => DiskState::Failed("the probing thread has ended".to_owned()),
-            Err(_) => DiskState::Stalled,
-        }
-    }
-}
-
-fn write_block(path: &PathBuf) -> DiskState {
-    let started = std::time::Instant::now();
-    let written = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(OFlag::O_DSYNC.bits())
-        .open(path)
-        .and_then(|file| {
-            use std::os::unix::fs::FileExt;
-            // A fresh file each time would not notice a full disk while its blocks are reused: give them back first.
-            file.set_len(0)?;
-            file.write_all_at(&[0x5a; BLOCK_LENGTH], 0)
-        });
-    match written {
-        Ok(()) => DiskState::Good {
-            took: started.elapsed(),
-        },
+        other => other,
+    };
+    match through {
+        Ok(()) => Written::Good,
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ) =>
         {
-            DiskState::Full
+            Written::Full
         }
-        Err(error) => DiskState::Failed(error.to_string()),
+        Err(error) => Written::Failed(error.to_string()),
     }
+}
+
+fn write_with(path: &Path, flags: OFlag) -> io::Result<()> {
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags.bits())
+        .open(path)?;
+    // A file that keeps its block would not notice a full disk: it is given back first.
+    file.set_len(0)?;
+    file.write_all_at(&BLOCK.0, 0)
 }
 
 /// Free space of a directory's file system, for accounts without privileges.
@@ -176,20 +132,17 @@ pub fn disk_free_bytes(directory: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_working_disk_is_good_and_a_missing_directory_fails() {
+    #[test]
+    fn a_working_disk_is_good_and_a_missing_directory_fails() {
         let directory = tempfile::tempdir().unwrap();
-        let limit = Duration::from_secs(30);
-        let mut probe = DiskProbe::new(directory.path());
+        let path = directory.path().join("disk-probe");
         for _ in 0..3 {
-            let state = probe.probe(limit).await;
-            assert!(matches!(state, DiskState::Good { .. }), "{state:?}");
+            assert_eq!(write_block(&path), Written::Good);
         }
+        assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
         assert!(disk_free_bytes(directory.path()).unwrap() > 0);
-
-        let mut probe = DiskProbe::new(&directory.path().join("absent"));
-        let state = probe.probe(limit).await;
-        assert!(matches!(state, DiskState::Failed(_)), "{state:?}");
+        let absent = write_block(&directory.path().join("absent").join("disk-probe"));
+        assert!(matches!(absent, Written::Failed(_)), "{absent:?}");
     }
 
     #[test]

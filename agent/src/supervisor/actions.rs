@@ -56,10 +56,19 @@ pub(super) async fn carry_out(host: &mut Host, action: &Action) -> Outcome {
         Action::InitialiseDataDirectory => host.init().prepare().await.map(drop).map_err(said),
         Action::StartMysqld => start(host).await,
         Action::KillMysqld => kill(host).await,
-        Action::WriteFenceMarker { epoch } => mark(host, Marker::Fence, Some(&fence_text(*epoch))),
-        Action::RemoveFenceMarker => mark(host, Marker::Fence, None),
-        Action::WriteRoleMarker => mark(host, Marker::PrimaryOpen, Some("open as primary\n")),
-        Action::RemoveRoleMarker => mark(host, Marker::PrimaryOpen, None),
+        Action::WriteFenceMarker { epoch } => {
+            mark(host, Marker::Fence, Some(fence_text(*epoch))).await
+        }
+        Action::RemoveFenceMarker => mark(host, Marker::Fence, None).await,
+        Action::WriteRoleMarker => {
+            mark(
+                host,
+                Marker::PrimaryOpen,
+                Some("open as primary\n".to_owned()),
+            )
+            .await
+        }
+        Action::RemoveRoleMarker => mark(host, Marker::PrimaryOpen, None).await,
         Action::CutTail { kept, epoch } => {
             let done = rewind(&host.layout, &host.binaries, kept, *epoch).await;
             match done.map_err(said)? {
@@ -119,13 +128,13 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
     done.map_err(said)
 }
 
-fn mark(host: &Host, marker: Marker, text: Option<&str>) -> Outcome {
-    let dir = &host.layout.data_dir;
-    match text {
-        Some(text) => marker.set(dir, text),
-        None => marker.clear(dir),
-    }
-    .map_err(said)
+async fn mark(host: &Host, marker: Marker, text: Option<String>) -> Outcome {
+    let dir = host.layout.data_dir.clone();
+    let writing = host.marks.run(move || match text {
+        Some(text) => marker.set(&dir, &text),
+        None => marker.clear(&dir),
+    });
+    writing.await.map_err(said)
 }
 
 async fn start(host: &mut Host) -> Outcome {

@@ -1,63 +1,135 @@
-//! Writes to mysqld's disk now and then, beside the loop: a full or stalled disk leaves every read healthy.
+//! Writes to mysqld's disk now and then, from a thread of its own: a full or stalled disk leaves every read healthy.
+//!
+//! The thread may hang with the disk for ever. Nobody waits for it: whoever looks judges by how long ago it began. There is one
+//! thread, so never more than one that hangs.
 
-use std::{path::PathBuf, time::Duration};
-
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::mysqld::probe::{DiskProbe, DiskState};
+use tokio::sync::watch;
+use vt_proto::report::{DiskProbe, DiskState};
 
-/// Between two probes.
+use super::elapsed_ms;
+use crate::mysqld::probe::{Written, disk_free_bytes, write_block};
+
+/// Between two writes.
 const PERIOD: Duration = Duration::from_millis(500);
 /// A block takes milliseconds; a device that needs longer serves nobody.
 const LIMIT: Duration = Duration::from_millis(1_000);
-/// One late block may be chance.
-const FAILURES_MIN: u32 = 2;
+/// With less than this a disk is full: superusers may still write where mysqld may not, and files grow by more than a block.
+const FREE_BYTES_MIN: u64 = 1 << 20;
 
-/// Since when the disk is bad, and how.
-pub(super) type Badness = Option<(Instant, String)>;
+/// What the thread has to say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// When the write that is under way began.
+    begun: Option<Instant>,
+    last: Option<Written>,
+    last_good: Option<Instant>,
+    free_bytes: Option<u64>,
+}
 
-/// Starts probing; ends with `cancel`.
-pub(super) fn watch_disk(
-    directory: PathBuf,
-    cancel: CancellationToken,
-) -> watch::Receiver<Badness> {
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        let mut probe = DiskProbe::new(&directory);
-        let mut failures = 0;
-        let mut since = Instant::now();
-        loop {
-            let started = Instant::now();
-            let why = match probe.probe(LIMIT).await {
-                DiskState::Good { .. } => None,
-                DiskState::Stalled => Some("a write to its disk does not return".to_owned()),
-                DiskState::Full => Some("its disk is full".to_owned()),
-                DiskState::Failed(error) => Some(format!("a write to its disk fails: {error}")),
-            };
-            match why {
-                None => {
-                    failures = 0;
-                    sender.send_if_modified(|bad| bad.take().is_some());
-                }
-                Some(why) => {
-                    if failures == 0 {
-                        since = started;
-                    }
-                    failures += 1;
-                    if failures >= FAILURES_MIN {
-                        sender.send_replace(Some((since, why)));
-                    }
-                }
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = sleep(PERIOD) => {}
-            }
+impl Progress {
+    /// A write that has hung for long.
+    #[cfg(test)]
+    pub(super) fn stalled() -> Self {
+        Self {
+            begun: Instant::now().checked_sub(LIMIT * 60),
+            ..Self::default()
         }
+    }
+
+    /// What it means now; nothing before the first answer is due.
+    pub(super) fn probe(&self) -> Option<DiskProbe> {
+        let is_late = self.begun.is_some_and(|begun| begun.elapsed() > LIMIT);
+        let is_short = self.free_bytes.is_some_and(|free| free < FREE_BYTES_MIN);
+        let (state, detail) = match &self.last {
+            _ if is_late => (DiskState::Stalled, String::new()),
+            None => return None,
+            Some(Written::Full) => (DiskState::Full, String::new()),
+            Some(Written::Failed(why)) => (DiskState::Failed, why.clone()),
+            Some(Written::Good) if is_short => (DiskState::Full, String::new()),
+            Some(Written::Good) => (DiskState::Good, String::new()),
+        };
+        Some(DiskProbe {
+            state,
+            success_age_ms: self.last_good.map(elapsed_ms),
+            detail,
+        })
+    }
+
+    /// Free space as it was at the last write that returned.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        self.free_bytes
+    }
+}
+
+/// Starts the thread for the file system of `directory`, which must be the one that mysqld writes to. It ends when nobody looks any more.
+pub(super) fn watch_disk(directory: PathBuf) -> watch::Receiver<Progress> {
+    let (sender, receiver) = watch::channel(Progress::default());
+    thread::spawn(move || {
+        let path = directory.join("disk-probe");
+        while !sender.is_closed() {
+            sender.send_modify(|progress| progress.begun = Some(Instant::now()));
+            let written = write_block(&path);
+            let free_bytes = disk_free_bytes(&directory).ok();
+            sender.send_modify(|progress| {
+                progress.begun = None;
+                progress.free_bytes = free_bytes;
+                if written == Written::Good {
+                    progress.last_good = Some(Instant::now());
+                }
+                progress.last = Some(written);
+            });
+            thread::sleep(PERIOD);
+        }
+        let _ = fs::remove_file(&path);
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(begun_ago: Option<Duration>, last: Written, free_bytes: u64) -> Progress {
+        Progress {
+            begun: begun_ago.and_then(|ago| Instant::now().checked_sub(ago)),
+            last: Some(last),
+            last_good: None,
+            free_bytes: Some(free_bytes),
+        }
+    }
+
+    #[test]
+    fn what_the_thread_says_is_judged_from_outside() {
+        assert_eq!(Progress::default().probe(), None);
+        let long = Some(LIMIT * 60);
+        let now = Some(Duration::ZERO);
+        let failed = || Written::Failed("EIO".to_owned());
+        for (begun, last, free, state) in [
+            (None, Written::Good, 1 << 30, DiskState::Good),
+            (now, Written::Good, 1 << 30, DiskState::Good),
+            (long, Written::Good, 1 << 30, DiskState::Stalled),
+            (None, Written::Good, 4096, DiskState::Full),
+            (None, Written::Full, 1 << 30, DiskState::Full),
+            (now, failed(), 1 << 30, DiskState::Failed),
+            (long, failed(), 1 << 30, DiskState::Stalled),
+        ] {
+            let found = progress(begun, last.clone(), free).probe().unwrap();
+            assert_eq!(found.state, state, "{begun:?} {last:?} {free}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_is_written_to_until_nobody_looks() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut seen = watch_disk(directory.path().to_owned());
+        let good = seen.wait_for(|progress| progress.last_good.is_some()).await;
+        assert_eq!(good.unwrap().probe().unwrap().state, DiskState::Good);
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,13 +13,10 @@ use tokio_util::sync::CancellationToken;
 use vt_agent_core::{Observed, Process};
 use vt_proto::epoch::{Epoch, Incarnation};
 
-use super::{
-    admin_pool::AdminPool,
-    disk::{Badness, watch_disk},
-    is_up,
-};
+use super::{admin_pool::AdminPool, elapsed_ms, is_up, probes::Probes, writes::Writer};
 use crate::{
     config::{Config, Credentials, MysqldConfig, TabletConfig},
+    disk_writes::DiskWrites,
     guard::{
         marker::Marker,
         protocol::{Server as GuardedServer, Status},
@@ -28,7 +26,6 @@ use crate::{
         binaries::Binaries,
         init::{Init, Passwords},
         my_cnf::{Settings, default_user, server_id},
-        probe::disk_free_bytes,
         service::Service,
     },
     replication::status::{self, Interest},
@@ -48,8 +45,6 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 const SILENT_LIMIT: Duration = Duration::from_millis(200);
 /// Between two questions to a silent one.
 const SILENT_PAUSE: Duration = Duration::from_millis(300);
-/// Free space changes slowly.
-const DISK_FREE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The parts.
 pub struct Host {
@@ -71,8 +66,9 @@ pub struct Host {
     answered: Option<(Incarnation, Instant)>,
     /// It has answered in this life, and was asked in vain then.
     silent: Option<Instant>,
-    disk: watch::Receiver<Badness>,
-    disk_free: (Option<u64>, Option<Instant>),
+    /// What is written to the agent's directory for the guard.
+    pub(super) marks: DiskWrites,
+    pub(super) probes: Arc<Probes>,
 }
 
 /// Why there is nothing to supervise.
@@ -121,6 +117,12 @@ impl Host {
         let service = Service::new(&layout);
         let guard = service.watch();
         let credentials = config.credentials.clone();
+        let writer = Writer {
+            socket: layout.socket(),
+            password: credentials.admin.clone(),
+            alias: tablet.alias.clone(),
+            conn: None,
+        };
         let mut host = Self {
             pool: AdminPool::new(layout.socket(), credentials.admin.clone()),
             passwords: Passwords {
@@ -130,7 +132,8 @@ impl Host {
             },
             credentials,
             owner: tablet.alias.to_string(),
-            disk: watch_disk(probed_directory(&layout), cancel),
+            marks: DiskWrites::default(),
+            probes: Arc::new(Probes::start(probed_directory(&layout), writer, cancel)),
             layout,
             settings,
             binaries,
@@ -147,7 +150,6 @@ impl Host {
             boot_id,
             answered: None,
             silent: None,
-            disk_free: (None, None),
         };
         host.init().check()?;
         host.status = host.find_guard().await?;
@@ -216,8 +218,11 @@ impl Host {
             role_marker: Marker::PrimaryOpen.is_set(&self.layout.data_dir),
             server: None,
             unresponsive_ms: None,
-            disk_free_bytes: self.disk_free(),
+            disk_free_bytes: None,
+            write_probe: None,
+            disk_probe: None,
         };
+        self.probes.look(&mut observed);
         let prepared = self.layout.mysql_dir.join(OWNER_FILE).exists();
         if !prepared && self.status.pid().is_none() {
             return observed;
@@ -244,11 +249,7 @@ impl Host {
                     .map(|(_, at)| elapsed_ms(at));
             }
         }
-        if let Some((since, why)) = &*self.disk.borrow() {
-            tracing::debug!(%why, "the disk is bad");
-            let bad_ms = elapsed_ms(since.into_std());
-            observed.unresponsive_ms = observed.unresponsive_ms.max(Some(bad_ms));
-        }
+        self.probes.look(&mut observed);
         observed
     }
 
@@ -306,21 +307,6 @@ impl Host {
             None => tracing::error!("no guard answers: start vt-mysqld.service"),
         }
     }
-
-    fn disk_free(&mut self) -> Option<u64> {
-        if self
-            .disk_free
-            .1
-            .is_none_or(|at| at.elapsed() >= DISK_FREE_PERIOD)
-        {
-            let place = match self.layout.mysql_dir.exists() {
-                true => &self.layout.mysql_dir,
-                false => &self.layout.data_dir,
-            };
-            self.disk_free = (disk_free_bytes(place).ok(), Some(Instant::now()));
-        }
-        self.disk_free.0
-    }
 }
 
 /// Where a probe reaches mysqld's disk: beside its directory if that is on the same one, so that nothing foreign lies in it.
@@ -330,10 +316,6 @@ fn probed_directory(layout: &Layout) -> PathBuf {
         Some(mysql) if Some(mysql) != device(&layout.data_dir) => layout.mysql_dir.clone(),
         _ => layout.data_dir.clone(),
     }
-}
-
-fn elapsed_ms(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The guard's word in the core's terms.

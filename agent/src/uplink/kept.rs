@@ -11,7 +11,7 @@ use prost::Message;
 use vt_proto::{convert::ConvertError, desired::Desired, wire};
 
 use super::desired::{Arrival, read};
-use crate::guard::write_durably;
+use crate::{disk_writes::DiskWrites, guard::write_durably};
 
 /// The file's name in the agent's data directory.
 pub const ORDER_FILE: &str = "last-order";
@@ -46,6 +46,7 @@ enum Unusable {
 #[derive(Clone, Debug)]
 pub struct KeptOrder {
     path: PathBuf,
+    writes: DiskWrites,
 }
 
 impl KeptOrder {
@@ -53,6 +54,7 @@ impl KeptOrder {
     pub fn new(data_dir: &Path) -> Self {
         Self {
             path: data_dir.join(ORDER_FILE),
+            writes: DiskWrites::default(),
         }
     }
 
@@ -93,10 +95,10 @@ impl KeptOrder {
     /// Keeps it; on disk when this returns.
     pub async fn keep(&self, cluster_id: String, desired: Desired) -> io::Result<()> {
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            write_durably(&path, &encode(cluster_id, desired)?)
-        });
-        written.await.map_err(io::Error::other)?
+        let writing = self
+            .writes
+            .run(move || write_durably(&path, &encode(cluster_id, desired)?));
+        writing.await
     }
 }
 

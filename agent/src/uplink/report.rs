@@ -204,6 +204,15 @@ fn differs(one: &Report, other: &Report, with_positions: bool) -> bool {
             replication.heartbeat_age_ms = None;
             replication.lag_ms = None;
         }
+        if let Some(probe) = &mut report.write_probe {
+            probe.success_age_ms = None;
+            if let Some(failure) = &mut probe.failure {
+                failure.since_ms = 0;
+            }
+        }
+        if let Some(probe) = &mut report.disk_probe {
+            probe.success_age_ms = None;
+        }
         if let vt_proto::report::MysqldState::Unresponsive { since_ms } = &mut report.mysqld {
             *since_ms = 0;
         }

@@ -13,6 +13,7 @@ pub mod planned;
 pub mod restored;
 pub mod schema_change;
 pub mod table;
+pub mod writes;
 
 use vt_proto::{
     epoch::Generation,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vt_proto::{
     ids::TabletAlias,
-    report::{MysqldState, Report, ThreadState},
+    report::{MysqldState, Report, ThreadState, WriteCause},
 };
 
 use crate::event::Now;
@@ -37,6 +37,10 @@ pub struct TabletHealth {
     pub not_answering_since_ms: Option<u64>,
     /// Since when it receives nothing from any source.
     pub deaf_since_ms: Option<u64>,
+    /// Since when its own writes to mysqld hang, and not for want of acknowledgements.
+    pub writes_hang_since_ms: Option<u64>,
+    /// Since when its own writes to mysqld's disk do not arrive there.
+    pub bad_disk_since_ms: Option<u64>,
     /// Its stream has ended and no new one has brought a report.
     pub stream_ended: bool,
 }
@@ -105,6 +109,8 @@ impl Health {
                 for since in [
                     &mut tablet.not_answering_since_ms,
                     &mut tablet.deaf_since_ms,
+                    &mut tablet.writes_hang_since_ms,
+                    &mut tablet.bad_disk_since_ms,
                 ] {
                     *since = since.map(|_| now.monotonic_ms);
                 }
@@ -150,13 +156,16 @@ impl Health {
             report.mysqld,
             MysqldState::Running | MysqldState::Exited { .. } | MysqldState::Held { .. }
         );
-        let since = before.and_then(|before| before.not_answering_since_ms);
-        let deaf_since = before.and_then(|before| before.deaf_since_ms);
+        let since = |is: bool, known: fn(&TabletHealth) -> Option<u64>| {
+            is.then(|| before.and_then(known).unwrap_or(now.monotonic_ms))
+        };
         let tablet = TabletHealth {
             received_ms: now.monotonic_ms,
             first_ms: before.map_or(now.monotonic_ms, |before| before.first_ms),
-            not_answering_since_ms: (!answering).then(|| since.unwrap_or(now.monotonic_ms)),
-            deaf_since_ms: (!receives(&report)).then(|| deaf_since.unwrap_or(now.monotonic_ms)),
+            not_answering_since_ms: since(!answering, |before| before.not_answering_since_ms),
+            deaf_since_ms: since(!receives(&report), |before| before.deaf_since_ms),
+            writes_hang_since_ms: since(writes_hang(&report), |before| before.writes_hang_since_ms),
+            bad_disk_since_ms: since(report.has_bad_disk(), |before| before.bad_disk_since_ms),
             stream_ended: false,
             report,
         };
@@ -233,11 +242,23 @@ pub fn receives(report: &Report) -> bool {
     report.mysqld == MysqldState::Running && replication.is_some_and(|r| r.io == ThreadState::On)
 }
 
+/// A write that waits for acknowledgements is in the binary log: it tells of the ackers. One that is refused does not hang.
+fn writes_hang(report: &Report) -> bool {
+    let failure = report
+        .write_probe
+        .as_ref()
+        .and_then(|probe| probe.failure.as_ref());
+    failure
+        .is_some_and(|failure| matches!(failure.cause, WriteCause::Unknown | WriteCause::DiskSpace))
+}
+
 fn service(report: &Report) -> Service {
     let running = report.mysqld == MysqldState::Running;
     let replication = report.replication.as_ref();
     Service {
+        // With a bad disk it soon tells the past.
         replicates: running
+            && !report.has_bad_disk()
             && replication.is_some_and(|r| {
                 r.io == ThreadState::On && r.sql == ThreadState::On && r.error.is_none()
             }),

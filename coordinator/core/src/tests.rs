@@ -21,6 +21,7 @@ mod publishing;
 mod records;
 mod restore;
 mod skew;
+mod writes;
 
 /// `A` to `C` are the servers of tablets 0 to 2.
 fn gtids(text: &str) -> GtidSet {
@@ -78,6 +79,8 @@ fn fresh_report(index: u32) -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        write_probe: None,
+        disk_probe: None,
     }
 }
 

@@ -286,6 +286,8 @@ pub mod tests {
             disk_free_bytes: None,
             silent: None,
             confirmed: None,
+            write_probe: None,
+            disk_probe: None,
         }
     }
 }

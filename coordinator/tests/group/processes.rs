@@ -213,6 +213,8 @@ fn report() -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        write_probe: None,
+        disk_probe: None,
     }
 }
 

@@ -4,7 +4,10 @@ use super::{ConvertError, list, optional, parse, required};
 use crate::{
     desired::{Desired, Goal, SchemaTask},
     epoch::{Epoch, Generation, Incarnation},
-    report::{GtidPosition, MysqldState, Replication, Report, SchemaResult, ThreadState},
+    report::{
+        DiskProbe, DiskState, GtidPosition, MysqldState, Replication, Report, SchemaResult,
+        ThreadState, WriteCause, WriteFailure, WriteProbe,
+    },
     wire,
 };
 
@@ -33,6 +36,8 @@ impl From<Report> for wire::Report {
             disk_free_bytes: report.disk_free_bytes,
             silent: report.silent.map(|generation| generation.0),
             confirmed: report.confirmed.map(|generation| generation.0),
+            write_probe: report.write_probe.map(Into::into),
+            disk_probe: report.disk_probe.map(Into::into),
         }
     }
 }
@@ -64,6 +69,8 @@ impl TryFrom<wire::Report> for Report {
             disk_free_bytes: report.disk_free_bytes,
             silent: report.silent.map(Generation),
             confirmed: report.confirmed.map(Generation),
+            write_probe: report.write_probe.map(Into::into),
+            disk_probe: optional("disk_probe", report.disk_probe)?,
         })
     }
 }
@@ -180,6 +187,80 @@ impl From<SchemaResult> for wire::SchemaResult {
 impl From<wire::SchemaResult> for SchemaResult {
     fn from(wire::SchemaResult { id, error }: wire::SchemaResult) -> Self {
         Self { id, error }
+    }
+}
+
+impl From<WriteProbe> for wire::WriteProbe {
+    fn from(probe: WriteProbe) -> Self {
+        let cause = |cause| match cause {
+            WriteCause::Unknown => wire::WriteCause::Unspecified,
+            WriteCause::Acknowledgements => wire::WriteCause::Acknowledgements,
+            WriteCause::DiskSpace => wire::WriteCause::DiskSpace,
+            WriteCause::Refused => wire::WriteCause::Refused,
+        };
+        Self {
+            success_age_ms: probe.success_age_ms,
+            failure: probe.failure.map(|failure| wire::WriteFailure {
+                since_ms: failure.since_ms,
+                cause: cause(failure.cause).into(),
+                detail: failure.detail,
+            }),
+        }
+    }
+}
+
+impl From<wire::WriteProbe> for WriteProbe {
+    fn from(probe: wire::WriteProbe) -> Self {
+        // A cause that a later agent may know is unknown here.
+        let cause = |cause| match cause {
+            wire::WriteCause::Unspecified => WriteCause::Unknown,
+            wire::WriteCause::Acknowledgements => WriteCause::Acknowledgements,
+            wire::WriteCause::DiskSpace => WriteCause::DiskSpace,
+            wire::WriteCause::Refused => WriteCause::Refused,
+        };
+        Self {
+            success_age_ms: probe.success_age_ms,
+            failure: probe.failure.map(|failure| WriteFailure {
+                since_ms: failure.since_ms,
+                cause: cause(failure.cause()),
+                detail: failure.detail,
+            }),
+        }
+    }
+}
+
+impl From<DiskProbe> for wire::DiskProbe {
+    fn from(probe: DiskProbe) -> Self {
+        let state = match probe.state {
+            DiskState::Good => wire::DiskState::Good,
+            DiskState::Stalled => wire::DiskState::Stalled,
+            DiskState::Full => wire::DiskState::Full,
+            DiskState::Failed => wire::DiskState::Failed,
+        };
+        Self {
+            state: state.into(),
+            success_age_ms: probe.success_age_ms,
+            detail: probe.detail,
+        }
+    }
+}
+
+impl TryFrom<wire::DiskProbe> for DiskProbe {
+    type Error = ConvertError;
+
+    fn try_from(probe: wire::DiskProbe) -> Result<Self, ConvertError> {
+        let state = match probe.state() {
+            wire::DiskState::Good => DiskState::Good,
+            wire::DiskState::Stalled => DiskState::Stalled,
+            wire::DiskState::Full => DiskState::Full,
+            wire::DiskState::Failed => DiskState::Failed,
+            wire::DiskState::Unspecified => return Err(ConvertError::missing("state")),
+        };
+        Ok(Self {
+            state,
+            success_age_ms: probe.success_age_ms,
+            detail: probe.detail,
+        })
     }
 }
 

@@ -122,6 +122,12 @@ impl Disk {
         run_with("python3", arguments)
     }
 
+    /// Takes it away, as soon as nobody uses it any more.
+    pub fn unmount(&mut self) -> anyhow::Result<()> {
+        self.thaw()?;
+        run_with("umount", ["--lazy".as_ref(), self.mounted.as_os_str()])
+    }
+
     /// Comes back with what was synced. Nobody may use it meanwhile.
     pub fn mount_again(&self) -> anyhow::Result<()> {
         run_with("umount", [&self.mounted])?;

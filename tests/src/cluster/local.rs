@@ -2,6 +2,7 @@
 //! ports. It ends with the test, also when the test is killed. It signals only processes of this cluster, by number.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::{self, File, TryLockError},
     net::TcpListener,
@@ -25,6 +26,7 @@ use super::{
     login::Login,
     view::{Cluster, Overview},
 };
+use crate::bed::{disk::Disk, shell::run_with};
 
 /// Longer than anything takes on a slow machine that still works.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,12 +44,18 @@ const LOG_LINES: usize = 25;
 /// The replica set of the cluster's tablets.
 pub const REPLICA_SET: &str = "main";
 pub const TABLETS: usize = 3;
+/// The number in the first tablet's alias; the others count on from it.
+const FIRST_TABLET: usize = 100;
+/// A filesystem of a tablet: room for a server without data and for some binary logs.
+const DISK_BYTES: u64 = 800 * 1024 * 1024;
 
 /// A running cluster.
 pub struct LocalCluster {
     /// Removed at the end.
     directory: TempDir,
     vtctl: PathBuf,
+    /// The filesystem of each tablet by its alias, where it has one of its own.
+    disks: BTreeMap<String, Disk>,
     /// Clusters take turns: two at once would take each other's processor time.
     _turn: File,
 }
@@ -55,6 +63,15 @@ pub struct LocalCluster {
 impl LocalCluster {
     /// Three coordinators, three agents, three mysqlds, a primary that serves and two replicas.
     pub async fn up() -> anyhow::Result<Self> {
+        Self::up_with(false).await
+    }
+
+    /// The same, with a small filesystem for each tablet. Needs root.
+    pub async fn up_on_disks() -> anyhow::Result<Self> {
+        Self::up_with(true).await
+    }
+
+    async fn up_with(own_disks: bool) -> anyhow::Result<Self> {
         let bin_dir = bin_dir()?;
         let vtctl = bin_dir.join("vtctl");
         ensure!(
@@ -64,8 +81,9 @@ impl LocalCluster {
         );
         // Short, for the sake of unix sockets.
         let directory = tempfile::Builder::new().prefix("vt-").tempdir_in("/tmp")?;
-        let cluster = Self {
+        let mut cluster = Self {
             directory,
+            disks: BTreeMap::new(),
             _turn: turn(&bin_dir).await?,
             vtctl,
         };
@@ -77,7 +95,42 @@ impl LocalCluster {
             cluster.show_logs().await;
             return Err(error);
         }
+        if own_disks {
+            cluster.vtctl_within(&["local", "down"], UP_TIMEOUT).await?;
+            cluster.move_to_disks()?;
+            cluster.heal().await?;
+        }
         Ok(cluster)
+    }
+
+    fn move_to_disks(&mut self) -> anyhow::Result<()> {
+        for number in 0..TABLETS {
+            let alias = format!("zone1-{}", FIRST_TABLET + number);
+            let image = self.dir().join(format!("{alias}.image"));
+            let place = self.dir().join("data").join(&alias);
+            let before = self.dir().join(format!("{alias}.before"));
+            fs::rename(&place, &before)?;
+            let disk = Disk::make(image, place.clone(), DISK_BYTES)?;
+            self.disks.insert(alias, disk);
+            let contents = before.join(".");
+            run_with(
+                "cp",
+                ["-a".as_ref(), contents.as_os_str(), place.as_os_str()],
+            )?;
+            fs::remove_dir_all(&before)?;
+        }
+        Ok(())
+    }
+
+    /// The filesystem of a tablet of [`LocalCluster::up_on_disks`].
+    pub fn disk(&mut self, alias: &str) -> anyhow::Result<&mut Disk> {
+        let disk = self.disks.get_mut(alias);
+        disk.with_context(|| format!("{alias} has no filesystem of its own"))
+    }
+
+    /// All such filesystems.
+    pub fn disks(&mut self) -> impl Iterator<Item = &mut Disk> {
+        self.disks.values_mut()
     }
 
     /// Starts again whatever does not run, and waits until all is whole.
@@ -241,6 +294,9 @@ impl LocalCluster {
     /// Nobody else ends a cluster whose test was killed by a time limit.
     fn end_when_this_process_does(&self) -> anyhow::Result<()> {
         let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 1; done
+            for place in "$3"/data/*; do
+                mountpoint -q "$place" && { fsfreeze --unfreeze "$place" 2>/dev/null; umount --lazy "$place"; }
+            done
             for attempt in 1 2 3; do "$2" --dir "$3" local down --purge && break; sleep 2; done
             rm -rf "$3""#;
         std::process::Command::new("setsid")
@@ -258,12 +314,13 @@ impl LocalCluster {
     }
 }
 
-impl Drop for LocalCluster {
-    fn drop(&mut self) {
+impl LocalCluster {
+    fn down(&self, arguments: &[&str]) {
         let down = std::process::Command::new(&self.vtctl)
             .arg("--dir")
             .arg(self.dir())
-            .args(["local", "down", "--purge"])
+            .args(["local", "down"])
+            .args(arguments)
             .stdin(Stdio::null())
             .output();
         match down {
@@ -273,6 +330,28 @@ impl Drop for LocalCluster {
                 self.dir().display()
             ),
         }
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        if !self.disks.is_empty() {
+            // What hangs on a disk ends with the hanging; what is mounted cannot be removed.
+            for disk in self.disks.values_mut() {
+                report(disk.thaw());
+            }
+            self.down(&[]);
+            for disk in self.disks.values_mut() {
+                report(disk.unmount());
+            }
+        }
+        self.down(&["--purge"]);
+    }
+}
+
+fn report(done: anyhow::Result<()>) {
+    if let Err(error) = done {
+        eprintln!("{error:#}");
     }
 }
 

@@ -95,5 +95,7 @@ fn report() -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        write_probe: None,
+        disk_probe: None,
     }
 }

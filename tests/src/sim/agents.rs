@@ -13,7 +13,7 @@ use vt_proto::{
 use super::{
     coordinators::MEMBERS,
     effects::local_effect,
-    host::{Agent, Life, Sabotage},
+    host::{Agent, Life, Sabotage, goal_word, result_word},
     mysqld::What,
     world::{Happening, World},
 };
@@ -102,7 +102,7 @@ impl World {
         let Some(action) = action else {
             return;
         };
-        let latency_ms = self.latency_ms(&action);
+        let latency_ms = self.latency_ms(host, &action);
         let host_state = &mut self.hosts[host];
         let (promised, incarnation) = (host_state.persisted.promised, host_state.incarnation);
         let Some(agent) = &mut host_state.agent else {
@@ -122,7 +122,10 @@ impl World {
         );
     }
 
-    fn latency_ms(&mut self, action: &Action) -> u64 {
+    fn latency_ms(&mut self, host: usize, action: &Action) -> u64 {
+        if let Some(limit_ms) = self.hosts[host].disk_limit_ms(action) {
+            return limit_ms;
+        }
         match action {
             Action::Clone { .. } => self.random.between(1_000, 4_000),
             Action::CutTail { .. } => self.random.between(100, 1_000),
@@ -370,6 +373,7 @@ impl World {
     }
 
     fn effect(&mut self, host: usize, action: &Action) -> Result<(), String> {
+        self.hosts[host].disk_refuses(action)?;
         match action {
             Action::Persist(record) => {
                 self.persist(host, record);
@@ -485,6 +489,9 @@ impl World {
         let now_ms = self.now_ms;
         let host_state = &mut self.hosts[host];
         let writable = host_state.is_working(now_ms) && !host_state.mysqld.run.super_read_only;
+        if writable && host_state.hang(&what) {
+            return;
+        }
         let done = writable.then(|| host_state.mysqld.write(what));
         let outcome = match done {
             None => Err("the server is read-only".to_owned()),
@@ -530,6 +537,7 @@ fn is_news(last: &Report, report: &Report) -> bool {
             report.serving,
             report.blocked.clone(),
             (report.silent, report.confirmed),
+            report.disk_probe.as_ref().map(|probe| probe.state),
             report
                 .replication
                 .as_ref()
@@ -539,16 +547,4 @@ fn is_news(last: &Report, report: &Report) -> bool {
     // While it waits for a decision, progress is news too.
     let progress = report.revoked.is_some() && last.gtid != report.gtid;
     facts(last) != facts(report) || progress
-}
-
-fn goal_word(desired: &Desired) -> String {
-    let text = format!("{:?}", desired.goal);
-    text.chars().take(160).collect()
-}
-
-fn result_word(outcome: &Result<(), String>) -> String {
-    match outcome {
-        Ok(()) => "done".to_owned(),
-        Err(error) => format!("failed: {error}"),
-    }
 }

@@ -65,6 +65,15 @@ pub enum Kind {
     CreateKeyspace {
         number: u64,
     },
+    /// The disk of a host, or of the primary, is full or takes nothing.
+    BadDisk {
+        host: Option<usize>,
+        full: bool,
+    },
+    /// A mysqld, or the primary's, has too much to do.
+    Saturate {
+        host: Option<usize>,
+    },
 }
 
 /// A fault in time.
@@ -94,6 +103,10 @@ pub enum Focus {
     Loss,
     /// Leaders that come, go and come back while primaries die.
     Leadership,
+    /// Primaries whose disk fills or stalls, and nothing else.
+    Disks,
+    /// Primaries with too much to do, and nothing else.
+    Saturation,
 }
 
 impl Focus {
@@ -105,6 +118,7 @@ impl Focus {
             // Leaders and primaries that change would each give it its time anew.
             Focus::Loss => &[9],
             Focus::Leadership => &[1, 11, 12, 13, 14],
+            Focus::Disks | Focus::Saturation => &[],
         };
         (0..KINDS)
             .map(|kind| u64::from(kinds.contains(&kind)))

@@ -15,7 +15,10 @@ use vt_proto::{
     topology::Tablet,
 };
 
-use super::mysqld::{Mysqld, uuid};
+use super::{
+    disk::Suffering,
+    mysqld::{Mysqld, uuid},
+};
 
 /// Ways to break the agent on purpose; checkers must notice each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,7 @@ pub struct Host {
     pub paused_until_ms: u64,
     /// While true the applier makes no progress.
     pub applier_stalled: bool,
+    pub suffering: Suffering,
     pub uuids: u64,
     /// What a sabotaged agent has claimed for an epoch: it stays with that.
     claimed: Option<(Epoch, Option<GtidPosition>)>,
@@ -110,6 +114,7 @@ impl Host {
             connections: 0,
             paused_until_ms: 0,
             applier_stalled: false,
+            suffering: Suffering::none(!index.is_multiple_of(2)),
             uuids: 1,
             claimed: None,
         }
@@ -134,6 +139,7 @@ impl Host {
     pub fn kill_mysqld(&mut self, how: &str) {
         if self.has_process() {
             self.mysqld.die();
+            self.suffering.mysqld_ends();
             self.life = Life::Down {
                 how: how.to_owned(),
             };
@@ -180,6 +186,8 @@ impl Host {
             server: (self.life == Life::Up).then(|| self.server(now_ms, newest_acker)),
             unresponsive_ms: hung_ms.filter(|ms| *ms > 1_000),
             disk_free_bytes: None,
+            write_probe: self.write_probe(now_ms),
+            disk_probe: Some(self.disk_probe(now_ms)),
         }
     }
 
@@ -216,6 +224,7 @@ impl Host {
         newest_acker: Option<u64>,
         sabotage: Option<Sabotage>,
     ) -> Option<(Option<Action>, Report)> {
+        self.look_at_waiters(now_ms);
         let mut observed = self.observe(now_ms, newest_acker);
         let agent = self.agent.as_mut()?;
         let mut desired = agent.desired.clone();
@@ -317,5 +326,19 @@ fn skip_revoke(
         if *action == Some(Action::StopIoThread) {
             *action = None;
         }
+    }
+}
+
+/// What is desired, for the trace.
+pub(super) fn goal_word(desired: &Desired) -> String {
+    let text = format!("{:?}", desired.goal);
+    text.chars().take(160).collect()
+}
+
+/// How an action ended, for the trace.
+pub(super) fn result_word(outcome: &Result<(), String>) -> String {
+    match outcome {
+        Ok(()) => "done".to_owned(),
+        Err(error) => format!("failed: {error}"),
     }
 }

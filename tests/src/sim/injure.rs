@@ -18,6 +18,7 @@ impl World {
         }
         self.note(|| format!("FAULT {index}: {:?} for {} ms", fault.kind, fault.lasts_ms));
         self.injure(&fault);
+        self.suffering_begins(index, &fault.kind);
         self.after(fault.lasts_ms, Happening::FaultEnds { index });
     }
 
@@ -68,6 +69,7 @@ impl World {
             }
             Kind::Switchover { to } => self.ask_switchover(*to),
             Kind::CreateKeyspace { number } => self.ask_keyspace(*number),
+            Kind::BadDisk { .. } | Kind::Saturate { .. } => {}
         }
     }
 
@@ -94,6 +96,7 @@ impl World {
         self.agent_stop(host);
         let state = &mut self.hosts[host];
         state.mysqld.lose_power(keep);
+        state.suffering.mysqld_ends();
         state.life = Life::Down {
             how: "the host restarted".to_owned(),
         };
@@ -214,6 +217,7 @@ impl World {
             }
             Kind::HangMysqld { host } => self.wake_mysqld(*host),
             Kind::StallApplier { host } => self.hosts[*host].applier_stalled = false,
+            Kind::BadDisk { .. } | Kind::Saturate { .. } => self.suffering_ends(index),
             Kind::KillCoordinator { member } => self.start_coordinator(*member),
             Kind::KillLeader => {
                 for member in 0..MEMBERS {
@@ -246,6 +250,7 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             self.wake_mysqld(host);
+            self.relieve(host);
             let state = &mut self.hosts[host];
             state.paused_until_ms = state.paused_until_ms.min(self.now_ms);
             state.applier_stalled = false;

@@ -143,7 +143,7 @@ impl World {
         if !current {
             return;
         }
-        if !host_state.is_working(self.now_ms) {
+        if !host_state.is_working(self.now_ms) || host_state.suffering.has_bad_disk() {
             // It lies in the kernel's buffer until somebody reads.
             self.after(
                 20,
@@ -244,7 +244,7 @@ impl World {
         let synced = self.random.chance(5);
         let host_state = &mut self.hosts[host];
         if host_state.is_working(self.now_ms) {
-            if !host_state.applier_stalled {
+            if !host_state.applier_stalled && !host_state.suffering.has_bad_disk() {
                 host_state.mysqld.apply_one();
             }
             if synced {
@@ -277,8 +277,14 @@ impl World {
         {
             return;
         }
+        if self.is_lost_in_the_crowd(target) {
+            return;
+        }
         self.next_value += 1;
         let what = What::Write(self.next_value);
+        if self.hosts[target].hang(&what) {
+            return;
+        }
         if let Some(transaction) = self.hosts[target].mysqld.write(what) {
             self.note(|| format!("tablet {target}: OK without waiting for acknowledgements"));
             self.committed(target, &transaction);

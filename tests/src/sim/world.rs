@@ -23,6 +23,7 @@ use vt_proto::{
 use super::{
     FAULTS_END_MS, LIVENESS_MS,
     coordinators::{Log, MEMBERS, Member},
+    disk,
     faults::{Fault, Focus, long_loss, schedule},
     host::{Host, Sabotage},
     mysqld::{Transaction, What},
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub faults: usize,
     pub acknowledged: usize,
     pub epochs: u64,
+    /// How often a primary's disk was bad and writes were looked for elsewhere.
+    pub moved: usize,
     pub healed_in_ms: Option<u64>,
 }
 
@@ -146,6 +149,10 @@ pub(super) enum Happening {
         connection: u64,
         desired: Box<Desired>,
     },
+    WritesGoOn {
+        host: usize,
+        since_ms: u64,
+    },
     RoutingArrives {
         host: usize,
         update: RoutingUpdate,
@@ -179,10 +186,15 @@ pub(super) struct World {
     pub(super) set: ReplicaSetName,
     pub(super) faults: Vec<Fault>,
     pub(super) only_faults: Option<Vec<usize>>,
+    pub(super) focus: Focus,
     pub(super) sabotage: Option<Sabotage>,
     pub(super) next_value: u64,
     pub(super) healed_ms: Option<u64>,
     pub(super) acknowledged_since_heal: bool,
+    /// By host: when it acknowledged a client's write last.
+    pub(super) acknowledged_ms: BTreeMap<usize, u64>,
+    /// How often writes had to go on elsewhere because of a disk.
+    pub(super) moved: usize,
     pub(super) one_primary: OnePrimary,
     pub(super) acked_writes: AckedWrites,
     pub(super) epochs: Epochs,
@@ -243,7 +255,7 @@ impl World {
             log.entries.push(policy(&set, acks));
         }
         let committed = members[0].snapshot.clone();
-        Self {
+        let mut world = Self {
             now_ms: 0,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -259,10 +271,13 @@ impl World {
             set,
             faults,
             only_faults: plan.only_faults.clone(),
+            focus: plan.focus,
             sabotage: plan.sabotage,
             next_value: 0,
             healed_ms: None,
             acknowledged_since_heal: false,
+            acknowledged_ms: BTreeMap::new(),
+            moved: 0,
             one_primary: OnePrimary::default(),
             acked_writes: AckedWrites::default(),
             epochs: Epochs::default(),
@@ -271,7 +286,11 @@ impl World {
             done_ms: None,
             tracing: plan.trace,
             trace: VecDeque::new(),
-        }
+        };
+        // Drawn last, so that older stories stay as they were.
+        let disks = disk::schedule(&mut random.fork("disks"), plan.focus, count, FAULTS_END_MS);
+        world.faults.extend(disks);
+        world
     }
 
     fn begin(&mut self) {
@@ -404,6 +423,7 @@ impl World {
                 self.desired_arrives(host, life, connection, *desired);
             }
             Happening::RoutingArrives { host, update } => self.routing_arrives(host, &update),
+            Happening::WritesGoOn { host, since_ms } => self.writes_go_on(host, since_ms),
             Happening::FaultBegins { index } => self.fault_begins(index),
             Happening::FaultEnds { index } => self.fault_ends(index),
             Happening::Heal => self.heal(),
@@ -476,6 +496,7 @@ impl World {
             violation: self.violation,
             trace: self.trace.into(),
             faults: self.faults.len(),
+            moved: self.moved,
             acknowledged: self.acked_writes.count(),
         }
     }
@@ -491,6 +512,7 @@ impl World {
             let place = format!("by tablet {host} in epoch {epoch} at {} ms", self.now_ms);
             self.acked_writes.acknowledged(value, place);
             self.acknowledged_since_heal |= self.healed_ms.is_some();
+            self.acknowledged_ms.insert(host, self.now_ms);
             let kept = self.one_primary.newest().is_some_and(|(_, newest)| {
                 self.hosts[newest]
                     .mysqld

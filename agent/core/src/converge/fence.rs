@@ -1,9 +1,21 @@
 //! Goal: stop serving as primary, at any price. Never a clean shutdown, never a read-only switch behind a waiting commit.
 
-use vt_proto::epoch::Incarnation;
+use vt_proto::{desired::Goal, epoch::Incarnation};
 
 use super::{Step, View, answering, start};
 use crate::{action::Action, claims, observed::Process};
+
+/// A kill needs no disk, and it is no more than a crash at any time: where the disk is bad, or the promise or the marker could not be
+/// written, mysqld ends before they are. Nobody but this agent starts it again, and this agent wants it fenced.
+pub(super) fn kill_first(view: &View<'_>, goal: &Goal, promise: &Action) -> Option<Step> {
+    let marker = Action::WriteFenceMarker { epoch: view.epoch };
+    let is_unwritten = view.memory.failures_of(promise) > 0 || view.memory.failures_of(&marker) > 0;
+    // After a kill that failed, its own pause counts.
+    let kill_failed = view.memory.failures_of(&Action::KillMysqld) > 0;
+    let needed = view.observed.has_bad_disk() || is_unwritten || kill_failed;
+    let is_up = view.observed.process == Process::Up;
+    (*goal == Goal::Fence && is_up && needed).then(|| view.attempt(Action::KillMysqld))
+}
 
 pub(super) fn step(view: &View<'_>) -> Step {
     if view.observed.fence_marker != Some(view.epoch) {
@@ -45,7 +57,8 @@ fn close(view: &View<'_>) -> Step {
         .any(|action| view.memory.failures_of(action) > 0)
         || view.memory.failures_of(&Action::KillMysqld) > 0;
     // A waiting commit would hold the read-only switch, which would fire later, and a shutdown would answer OK for it.
-    if late || server.wait_sessions > 0 || view.observed.unresponsive_ms.is_some() {
+    let hangs = view.observed.unresponsive_ms.is_some() || view.observed.has_hanging_write();
+    if late || server.wait_sessions > 0 || hangs {
         return view.attempt(Action::KillMysqld);
     }
     if !server.offline_mode {

@@ -30,6 +30,12 @@ pub(super) struct Order<'a> {
 }
 
 pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
+    // Cutting a tail, starting and copying need the disk; a cut that fails for want of it would end in a copy, which needs more.
+    if view.observed.is_down() && view.observed.has_bad_disk() {
+        return Step::blocked(
+            "mysqld's disk is full, stalled or fails: make room or look at the device, mysqld is started after that",
+        );
+    }
     if let Some(primaryship) = &view.persisted.primaryship
         && let Some(step) = end_primaryship(view, order, primaryship)
     {

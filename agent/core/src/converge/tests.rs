@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod alone;
+mod disk;
 mod model;
 mod primary;
 mod push;
@@ -119,6 +120,8 @@ impl Host {
                 server: Some(server),
                 unresponsive_ms: None,
                 disk_free_bytes: None,
+                write_probe: None,
+                disk_probe: None,
             },
             persisted: Persisted {
                 cluster_id: Some("c".into()),

@@ -120,6 +120,8 @@ impl Pair {
             server: Some(server),
             unresponsive_ms: None,
             disk_free_bytes: None,
+            write_probe: None,
+            disk_probe: None,
         };
         memory.follow(&desired, now_ms);
         memory.look(&observed, now_ms);

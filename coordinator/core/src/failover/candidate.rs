@@ -27,7 +27,7 @@ pub struct Candidate {
     pub alias: TabletAlias,
     /// Transactions that are received and not applied.
     pub backlog: u64,
-    preference: (bool, bool),
+    preference: (bool, bool, bool),
 }
 
 /// The tablets that could become primary with exactly `maximum`, best first.
@@ -53,7 +53,11 @@ pub fn candidates(
             Some(Candidate {
                 alias: tablet.alias.clone(),
                 backlog: maximum.subtract(&position.executed).count(),
-                preference: (!acker, tablet.alias.cell() != previous.cell()),
+                preference: (
+                    report.has_bad_disk(),
+                    !acker,
+                    tablet.alias.cell() != previous.cell(),
+                ),
             })
         })
         .collect();
@@ -216,7 +220,9 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
     let mut sets = Vec::new();
     for acker in &record.ackers {
         match situation.answer(acker) {
-            Some(report) if !report.amnesiac && position(report).is_some() => {
+            Some(report)
+                if !report.amnesiac && !report.has_bad_disk() && position(report).is_some() =>
+            {
                 sets.extend(position(report).map(|position| (acker, &position.received)));
             }
             _ => missing.push(acker.to_string()),
@@ -224,7 +230,7 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
     }
     if sets.len() < needed {
         return Err(format!(
-            "{} of {} ackers answer with intact data and {needed} are needed to find every acknowledged write: bring back {}",
+            "{} of {} ackers answer with intact data and a healthy disk and {needed} are needed to find every acknowledged write: bring back {}",
             sets.len(),
             record.ackers.len(),
             missing.join(" or ")

@@ -19,6 +19,7 @@ use super::{
     evidence::{Death, death, doubt, lost_start},
     leaving, membership, restored,
     table::Trigger,
+    writes,
 };
 use crate::durability::{self, answers_needed};
 
@@ -34,8 +35,21 @@ pub fn stable(situation: &Situation<'_>) -> Verdict {
         Some(death) => answer_death(situation, primary, &death),
         None => match doubt(situation, primary) {
             Some(doubt) => Verdict::Blocked(doubt),
-            None => ackers(situation, primary),
+            None => alive(situation, primary),
         },
+    }
+}
+
+/// Another acker may be what commits wait for, so it comes before the alarm.
+fn alive(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
+    if let Some(hand_over) = writes::hand_over(situation, primary) {
+        return hand_over;
+    }
+    let alarm = writes::alarm(situation, primary);
+    match (ackers(situation, primary), alarm) {
+        (Verdict::Wait, Some(alarm)) => Verdict::Blocked(alarm),
+        (Verdict::Blocked(why), Some(alarm)) => Verdict::Blocked(format!("{alarm}; {why}")),
+        (other, _) => other,
     }
 }
 

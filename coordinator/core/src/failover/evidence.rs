@@ -1,7 +1,8 @@
 //! Whether a primary is dead, and on what evidence. It concludes; it decides nothing.
 //!
 //! Conclusive at once: the guard saw mysqld exit. Otherwise two silences that do not share a cause: ours (its agent is silent,
-//! or its mysqld does not answer) and its ackers' (no heartbeat). Ackers that hear it forbid the conclusion.
+//! or its mysqld does not answer) and its ackers' (no heartbeat). Ackers that hear it forbid the conclusion, unless its own agent
+//! says that its writes hang with its disk (`writes`).
 
 use vt_proto::{
     epoch::Incarnation,
@@ -9,7 +10,7 @@ use vt_proto::{
     report::{MysqldState, Replication, Report, ThreadState},
 };
 
-use super::Situation;
+use super::{Situation, writes};
 use crate::health::SILENCE_MS;
 
 /// Heartbeats come every 200 ms: without one for so long an acker has lost its source (class C).
@@ -36,6 +37,10 @@ pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> 
     if let Some(report) = situation.last_report(primary)
         && let Some(death) = exit(situation, primary, report)
     {
+        return Some(death);
+    }
+    // Told by the agent itself, so that no silence of ours can feign it.
+    if let Some(death) = writes::death(situation, primary) {
         return Some(death);
     }
     if situation.mass_failure {

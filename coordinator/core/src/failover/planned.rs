@@ -13,6 +13,7 @@ use super::{
     emergency::{answer_death, longer_history},
     evidence::death,
     table::Trigger,
+    writes,
 };
 
 /// How long writes may be held for a switchover; then the old primary reopens.
@@ -38,10 +39,17 @@ pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict 
     let blocked = report
         .filter(|report| report.generation >= Generation(situation.set.revision.0))
         .and_then(|report| report.blocked.as_ref());
-    if let Some(blocked) = blocked {
-        return take_back(situation, &format!("{primary} cannot hand over: {blocked}"));
+    let why = match blocked {
+        Some(blocked) => format!("{primary} cannot hand over: {blocked}"),
+        None if situation.phase_age_ms() > SWITCHOVER_MS => {
+            format!("{primary} did not become read-only within {SWITCHOVER_MS} ms")
+        }
+        None => return Verdict::Wait,
+    };
+    match writes::could_not_hand_over(situation, primary, &why) {
+        Some(death) => answer_death(situation, primary, &death),
+        None => take_back(situation, &why),
     }
-    in_time(situation, &format!("{primary} did not become read-only"))
 }
 
 /// Whether the primary became read-only under this very switchover: under a desired state made of the present record.
@@ -73,6 +81,9 @@ pub fn fit(
     };
     if report.mysqld != MysqldState::Running {
         return refuse("its mysqld does not run");
+    }
+    if report.has_bad_disk() {
+        return refuse("its disk is full, stalled or fails");
     }
     let Some(replication) = &report.replication else {
         return refuse("it does not replicate");

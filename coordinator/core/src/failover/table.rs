@@ -54,6 +54,8 @@ pub enum Trigger {
     AckerNeeded,
     /// An operator asks for another primary.
     SwitchoverAsked,
+    /// The primary's disk is full or fails, and its writes still return.
+    DiskFailing,
     /// The primary is read-only and the candidate has everything.
     PrimaryDemoted,
     /// The primary or the candidate did not get ready in time.
@@ -169,6 +171,13 @@ pub const TABLE: &[Row] = &[
         Switching,
         Same,
         "The primary stays primary until it says that it is read-only, so the step can be taken back.",
+    ),
+    row(
+        Stable,
+        Trigger::DiskFailing,
+        Switching,
+        Same,
+        "Its writes will hang soon, and then nothing can be handed over any more; until it is read-only the step can be taken back.",
     ),
     row(
         Switching,

@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     failure::{Failure, Kind},
     output::{self, list, or_dash},
-    views::tablet::{Tablet, table_across_sets},
+    views::tablet::{Report, Tablet, table_across_sets},
 };
 
 #[derive(Debug, Subcommand)]
@@ -57,8 +57,7 @@ async fn fetch(client: &mut Client, alias: String) -> Result<Vec<Tablet>, Failur
 
 fn text(tablet: &Tablet) -> String {
     let report = tablet.report.as_ref();
-    let of_report =
-        |get: fn(&crate::views::tablet::Report) -> Option<String>| or_dash(report.and_then(get));
+    let of_report = |get: fn(&Report) -> Option<String>| or_dash(report.and_then(get));
     let desired = tablet.desired.as_ref().map(|it| {
         let source = it
             .source
@@ -116,6 +115,19 @@ fn text(tablet: &Tablet) -> String {
                     .map(|bytes| format!("{} MiB", bytes >> 20))
             }),
         ),
+        ("disk written", of_report(disk_written)),
+        ("row written", of_report(row_written)),
         ("blocked", or_dash(tablet.trouble())),
     ])
+}
+
+fn disk_written(report: &Report) -> Option<String> {
+    let probe = report.disk_probe.as_ref()?;
+    let ago = probe.success_age_ms.map(output::duration_text);
+    Some(format!("{}, {} ago", probe.state, or_dash(ago)))
+}
+
+fn row_written(report: &Report) -> Option<String> {
+    let ago = report.write_probe.as_ref()?.success_age_ms?;
+    Some(format!("{} ago", output::duration_text(ago)))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use vt_proto::wire;
 
 use super::{endpoint, unless_empty};
-use crate::output::duration_text;
+use crate::output::{duration_text, or_dash};
 
 mod table;
 
@@ -48,7 +48,28 @@ pub struct Report {
     pub amnesiac: bool,
     pub blocked: Option<String>,
     pub disk_free_bytes: Option<u64>,
+    /// Set for an open primary.
+    pub write_probe: Option<WriteProbe>,
+    pub disk_probe: Option<DiskProbe>,
     pub boot_id: String,
+}
+
+/// What the agent's own writes to mysqld find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WriteProbe {
+    pub success_age_ms: Option<u64>,
+    pub failing_ms: Option<u64>,
+    /// What the write that fails waits for.
+    pub waits_for: Option<&'static str>,
+    pub detail: Option<String>,
+}
+
+/// What the agent's own writes to mysqld's disk find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskProbe {
+    pub state: &'static str,
+    pub success_age_ms: Option<u64>,
+    pub detail: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -125,7 +146,42 @@ impl From<wire::Report> for Report {
             amnesiac: report.amnesiac,
             blocked: report.blocked.and_then(unless_empty),
             disk_free_bytes: report.disk_free_bytes,
+            write_probe: report.write_probe.map(Into::into),
+            disk_probe: report.disk_probe.map(Into::into),
             boot_id: report.boot_id,
+        }
+    }
+}
+
+impl From<wire::WriteProbe> for WriteProbe {
+    fn from(probe: wire::WriteProbe) -> Self {
+        let failure = probe.failure.as_ref();
+        Self {
+            success_age_ms: probe.success_age_ms,
+            failing_ms: failure.map(|failure| failure.since_ms),
+            waits_for: failure.map(|failure| match failure.cause() {
+                wire::WriteCause::Acknowledgements => "acknowledgements",
+                wire::WriteCause::DiskSpace => "disk space",
+                wire::WriteCause::Refused => "nothing",
+                wire::WriteCause::Unspecified => "unknown",
+            }),
+            detail: probe.failure.map(|failure| failure.detail),
+        }
+    }
+}
+
+impl From<wire::DiskProbe> for DiskProbe {
+    fn from(probe: wire::DiskProbe) -> Self {
+        Self {
+            state: match probe.state() {
+                wire::DiskState::Good => "good",
+                wire::DiskState::Stalled => "stalled",
+                wire::DiskState::Full => "full",
+                wire::DiskState::Failed => "failed",
+                wire::DiskState::Unspecified => "unknown",
+            },
+            success_age_ms: probe.success_age_ms,
+            detail: unless_empty(probe.detail),
         }
     }
 }
@@ -209,7 +265,30 @@ impl Tablet {
         replication.is_some_and(|replication| (replication.io, replication.sql) == ("on", "on"))
     }
 
-    /// Why it does not get on: its own words, or what its mysqld suffers from.
+    /// What its disk suffers from.
+    fn disk_trouble(&self) -> Option<String> {
+        let disk = self.report.as_ref()?.disk_probe.as_ref()?;
+        let since = disk.success_age_ms.map_or_else(String::new, |age| {
+            format!(", the last good write was {} ago", duration_text(age))
+        });
+        match (disk.state, &disk.detail) {
+            ("good" | "unknown", _) => None,
+            (state, Some(why)) => Some(format!("its disk has {state}: {why}{since}")),
+            (state, None) => Some(format!("its disk is {state}{since}")),
+        }
+    }
+
+    /// What its writes suffer from, if it is an open primary.
+    fn write_trouble(&self) -> Option<String> {
+        let probe = self.report.as_ref()?.write_probe.as_ref()?;
+        Some(format!(
+            "writes fail for {}: {}",
+            duration_text(probe.failing_ms?),
+            or_dash(probe.detail.as_ref())
+        ))
+    }
+
+    /// Why it does not get on: its own words, or what its mysqld or its disk suffers from.
     pub fn trouble(&self) -> Option<String> {
         let report = self.report.as_ref()?;
         let error = report
@@ -220,7 +299,10 @@ impl Tablet {
             .mysqld_detail
             .as_ref()
             .map(|why| format!("mysqld {}: {why}", report.mysqld));
-        report.blocked.clone().or(error).or(mysqld)
+        let first = report.blocked.clone().or(error).or(mysqld);
+        let all = [first, self.write_trouble(), self.disk_trouble()];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
@@ -271,7 +353,7 @@ pub mod tests {
     #[test]
     fn what_it_suffers_from_is_said() {
         type Break = fn(&mut wire::Report);
-        let cases: [(Option<&str>, Break); 4] = [
+        let cases: [(Option<&str>, Break); 6] = [
             (None, |_| {}),
             (Some("disk full"), |report| {
                 report.blocked = Some("disk full".to_owned())
@@ -279,6 +361,34 @@ pub mod tests {
             (Some("no route"), |report| {
                 report.replication.as_mut().unwrap().error = Some("no route".to_owned());
             }),
+            (
+                Some("its disk is full, the last good write was 3.0 s ago"),
+                |report| {
+                    report.disk_probe = Some(wire::DiskProbe {
+                        state: wire::DiskState::Full.into(),
+                        success_age_ms: Some(3_000),
+                        detail: String::new(),
+                    });
+                },
+            ),
+            (
+                Some("writes fail for 2.0 s: it does not return; its disk has failed: EIO"),
+                |report| {
+                    report.write_probe = Some(wire::WriteProbe {
+                        success_age_ms: None,
+                        failure: Some(wire::WriteFailure {
+                            since_ms: 2_000,
+                            cause: wire::WriteCause::Unspecified.into(),
+                            detail: "it does not return".to_owned(),
+                        }),
+                    });
+                    report.disk_probe = Some(wire::DiskProbe {
+                        state: wire::DiskState::Failed.into(),
+                        success_age_ms: None,
+                        detail: "EIO".to_owned(),
+                    });
+                },
+            ),
             (Some("mysqld exited: signal 9"), |report| {
                 let exited = wire::Exited {
                     how: "signal 9".to_owned(),

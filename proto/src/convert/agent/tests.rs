@@ -45,6 +45,8 @@ fn bare_report() -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        write_probe: None,
+        disk_probe: None,
     }
 }
 
@@ -92,6 +94,19 @@ fn full_report() -> Report {
         disk_free_bytes: Some(10),
         silent: Some(Generation(8)),
         confirmed: Some(Generation(9)),
+        write_probe: Some(WriteProbe {
+            success_age_ms: Some(11),
+            failure: Some(WriteFailure {
+                since_ms: 12,
+                cause: WriteCause::DiskSpace,
+                detail: "waits".to_owned(),
+            }),
+        }),
+        disk_probe: Some(DiskProbe {
+            state: DiskState::Failed,
+            success_age_ms: Some(13),
+            detail: "EIO".to_owned(),
+        }),
     }
 }
 
@@ -133,6 +148,22 @@ fn replica() -> Goal {
     }
 }
 
+fn every_probe() -> ([WriteCause; 4], [DiskState; 4]) {
+    let causes = [
+        WriteCause::Unknown,
+        WriteCause::Acknowledgements,
+        WriteCause::DiskSpace,
+        WriteCause::Refused,
+    ];
+    let disks = [
+        DiskState::Good,
+        DiskState::Stalled,
+        DiskState::Full,
+        DiskState::Failed,
+    ];
+    (causes, disks)
+}
+
 #[test]
 fn reports_survive_the_wire() {
     let states = [
@@ -149,6 +180,26 @@ fn reports_survive_the_wire() {
     let mut reports = vec![bare_report(), full_report()];
     reports.extend(states.map(|mysqld| Report {
         mysqld,
+        ..bare_report()
+    }));
+    let (causes, disks) = every_probe();
+    reports.extend(causes.map(|cause| Report {
+        write_probe: Some(WriteProbe {
+            success_age_ms: None,
+            failure: Some(WriteFailure {
+                since_ms: 1,
+                cause,
+                detail: String::new(),
+            }),
+        }),
+        ..bare_report()
+    }));
+    reports.extend(disks.map(|state| Report {
+        disk_probe: Some(DiskProbe {
+            state,
+            success_age_ms: None,
+            detail: String::new(),
+        }),
         ..bare_report()
     }));
     for report in reports {

@@ -1,0 +1,183 @@
+//! What a primary's own writes tell: a full or stalled disk leaves its reads and its heartbeats healthy.
+//!
+//! Two classes that do not share a cause make a death: its writes to mysqld hang, and its writes to mysqld's disk do not arrive, or
+//! mysqld says that it waits for space. Writes that hang on a healthy disk are saturation or a lock: an alarm and never a death.
+//! Writes that wait for acknowledgements tell of the ackers. Nothing is concluded while no acker has a healthy disk: a storage that
+//! all share, or data that fill every disk alike, would only send writers around.
+
+use vt_proto::{
+    ids::TabletAlias,
+    report::{DiskState, MysqldState, Report, WriteCause, WriteFailure},
+    topology::{Phase, ReplicaSet},
+};
+
+use super::{Situation, Verdict, evidence::Death, planned::fit, table::Trigger};
+use crate::health::TabletHealth;
+
+/// After the second that the agent gives each write: so long writes are heard to hang before the primary is dead. Together more than 2 s.
+pub const HANGING_MS: u64 = 1_000;
+/// A disk that takes nothing while writes to mysqld still return is left in peace for so long.
+pub const BAD_DISK_MS: u64 = 2_000;
+/// A record younger than this was changed a moment ago: a primary that could not hand over is not asked again at once.
+pub const HANDOVER_PAUSE_MS: u64 = 10_000;
+
+/// The death of a primary that can write no more, if it is concluded.
+pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
+    let health = situation.health.get(primary)?;
+    let (failure, hanging_ms) = hanging(situation, health)?;
+    let is_full = failure.cause == WriteCause::DiskSpace;
+    let disk_ms = age_ms(situation, health.bad_disk_since_ms);
+    if hanging_ms <= HANGING_MS || !(is_full || disk_ms.is_some_and(|ms| ms > HANGING_MS)) {
+        return None;
+    }
+    healthy_acker(situation, primary)?;
+    let disk = disk_words(&health.report);
+    let why = format!("its writes hang, and {disk}");
+    Some(Death {
+        conclusive: false,
+        restartable: None,
+        evidence: vec![
+            (
+                format!("primary {primary}"),
+                format!(
+                    "a write hangs for {} ms: {}",
+                    failure.since_ms, failure.detail
+                ),
+            ),
+            (format!("disk of {primary}"), disk),
+        ],
+        why,
+    })
+}
+
+/// Why writes do not return although the primary is not dead, for people to read.
+pub fn alarm(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String> {
+    let report = situation.answer(primary)?;
+    let Some(failure) = failure(report) else {
+        return report.has_bad_disk().then(|| {
+            format!(
+                "{primary} still writes, but {}: make room, or look at the device",
+                disk_words(report)
+            )
+        });
+    };
+    Some(match failure.cause {
+        WriteCause::Acknowledgements => format!(
+            "commits on {primary} wait for acknowledgements: bring back its ackers; another primary would wait for them too"
+        ),
+        WriteCause::Refused => format!(
+            "{primary} refuses writes: {}: make room, or end what holds its tables",
+            failure.detail
+        ),
+        WriteCause::Unknown | WriteCause::DiskSpace if report.has_bad_disk() => format!(
+            "writes on {primary} hang, {}, and no acker with a healthy disk answers: make room, or bring one back",
+            disk_words(report)
+        ),
+        WriteCause::Unknown | WriteCause::DiskSpace => format!(
+            "writes on {primary} hang although its disk is well: it has too much to do, or something holds a lock; look at its process list"
+        ),
+    })
+}
+
+/// A hand-over while writes still return: the disk is full or fails, and they will hang soon.
+pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Verdict> {
+    let health = situation.health.get(primary)?;
+    if !is_failing(situation, primary) || health.writes_hang_since_ms.is_some() {
+        return None;
+    }
+    let bad_ms = age_ms(situation, health.bad_disk_since_ms)?;
+    if bad_ms <= BAD_DISK_MS || situation.phase_age_ms() < HANDOVER_PAUSE_MS {
+        return None;
+    }
+    let record = situation.record();
+    let candidate = record
+        .ackers
+        .iter()
+        .find(|acker| fit(situation, primary, acker).is_ok())?;
+    let disk = disk_words(&health.report);
+    let event = situation.event(
+        "switchover.disk",
+        format!("{primary} is to hand over to {candidate}: {disk}"),
+        vec![("bad_disk_ms".to_owned(), bad_ms.to_string())],
+    );
+    let switching = ReplicaSet {
+        phase: Phase::Switching {
+            candidate: candidate.clone(),
+        },
+        leaving: None,
+        ..record.clone()
+    };
+    Some(Verdict::commit(
+        situation,
+        Trigger::DiskFailing,
+        switching,
+        event,
+    ))
+}
+
+/// The death of a primary with a failing disk that could not hand over in its time.
+pub fn could_not_hand_over(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    why: &str,
+) -> Option<Death> {
+    let report = situation.answer(primary)?;
+    let is_concluded =
+        is_failing(situation, primary) && healthy_acker(situation, primary).is_some();
+    let disk = disk_words(report);
+    is_concluded.then(|| Death {
+        conclusive: false,
+        restartable: None,
+        why: format!("{disk}, and it could not hand over: {why}"),
+        evidence: vec![(format!("disk of {primary}"), disk.clone())],
+    })
+}
+
+/// The disk answers, and takes nothing. One that stalls may go on in a moment.
+fn is_failing(situation: &Situation<'_>, primary: &TabletAlias) -> bool {
+    let state = situation
+        .answer(primary)
+        .and_then(|report| report.disk_probe.as_ref())
+        .map(|probe| probe.state);
+    matches!(state, Some(DiskState::Full | DiskState::Failed))
+}
+
+fn hanging<'a>(
+    situation: &Situation<'_>,
+    health: &'a TabletHealth,
+) -> Option<(&'a WriteFailure, u64)> {
+    let hanging_ms = age_ms(situation, health.writes_hang_since_ms)?;
+    Some((failure(&health.report)?, hanging_ms))
+}
+
+fn failure(report: &Report) -> Option<&WriteFailure> {
+    report.write_probe.as_ref()?.failure.as_ref()
+}
+
+fn age_ms(situation: &Situation<'_>, since_ms: Option<u64>) -> Option<u64> {
+    since_ms.map(|since_ms| situation.now.monotonic_ms.saturating_sub(since_ms))
+}
+
+/// Somebody whom writes could go to and return from.
+fn healthy_acker<'a>(situation: &Situation<'a>, primary: &TabletAlias) -> Option<&'a TabletAlias> {
+    let ackers = &situation.set.value.ackers;
+    ackers.iter().find(|acker| {
+        *acker != primary
+            && situation.is_promotable(acker)
+            && situation.answer(acker).is_some_and(|report| {
+                report.mysqld == MysqldState::Running && !report.has_bad_disk()
+            })
+    })
+}
+
+fn disk_words(report: &Report) -> String {
+    let Some(probe) = &report.disk_probe else {
+        return "nothing is known of its disk".to_owned();
+    };
+    match probe.state {
+        DiskState::Good => "its disk takes what is written".to_owned(),
+        DiskState::Stalled => "a write to its disk does not return".to_owned(),
+        DiskState::Full => "its disk is full".to_owned(),
+        DiskState::Failed => format!("a write to its disk fails: {}", probe.detail),
+    }
+}
