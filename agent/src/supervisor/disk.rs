@@ -17,7 +17,7 @@ use super::elapsed_ms;
 use crate::mysqld::probe::{Written, disk_free_bytes, write_block};
 
 /// Between two writes.
-const PERIOD: Duration = Duration::from_millis(500);
+const PERIOD: Duration = Duration::from_millis(250);
 /// A block takes milliseconds; a device that needs longer serves nobody.
 const LIMIT: Duration = Duration::from_millis(1_000);
 /// With less than this a disk is full: superusers may still write where mysqld may not, and files grow by more than a block.

@@ -1,4 +1,4 @@
-//! Writes a row to mysqld about once a second while it is an open primary: replicated and acknowledged like any other.
+//! Writes a row to mysqld about twice a second while it is an open primary: replicated and acknowledged like any other.
 //!
 //! A full or stalled disk and locks inside mysqld leave reads and heartbeats healthy; only a write tells. A write that hangs is
 //! not given up, since each new one would be one more that hangs in mysqld: there is one, and whoever looks judges by how long
@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// Between the end of one write and the next.
-const PERIOD: Duration = Duration::from_millis(1_000);
-/// A row takes milliseconds; one that needs longer is told.
+const PERIOD: Duration = Duration::from_millis(500);
+/// A row takes milliseconds; one that needs longer is told. One that failed is tried again before it is: a connection may be lost.
 const DEADLINE: Duration = Duration::from_millis(1_000);
 /// One that waits for acknowledgements waits as long as the epoch lasts.
 const HANGING_LIMIT: Duration = Duration::from_secs(3_600);
@@ -93,6 +93,7 @@ impl Progress {
             }
             (None, failed) => failed.clone(),
         };
+        let failure = failure.filter(|(since, ..)| since.elapsed() > DEADLINE);
         WriteProbe {
             success_age_ms: self.last_good.map(elapsed_ms),
             failure: failure.map(|(since, cause, detail)| WriteFailure {
@@ -246,6 +247,11 @@ mod tests {
         };
         let quiet = around(false, false);
         let mut progress = Progress::default();
+        progress.begin(Some(1));
+        progress.end(Err(refused()));
+        assert_eq!(cause(&progress, quiet), None, "it is tried again");
+        progress.begin(Some(1));
+        progress.end(Ok(()));
         progress.begin(Some(1));
         progress.begun = ago(DEADLINE * 60);
         progress.end(Err(refused()));

@@ -13,13 +13,15 @@ use super::{
 
 /// The agent gives a row, and a block, so long.
 const PROBE_LIMIT_MS: u64 = 1_000;
+/// Between two rows; blocks come twice as often.
+const ROW_PERIOD_MS: u64 = 500;
 /// A client's writes that hang on one server: more of them change nothing.
 const HANGING_MAX: usize = 20;
 /// What is written to a stalled disk is given up after this.
 const DISK_WRITE_LIMIT_MS: u64 = 10_000;
-/// Where nothing else fails, writes go on elsewhere within this: a row every second, a second for it, a second of the coordinator,
-/// a slow STOP, and the failover itself.
-const WRITES_GO_ON_MS: u64 = 6_000;
+/// Where nothing else fails, writes go on elsewhere within this: a row every half second, a second for it, half a second of the
+/// coordinator, a slow STOP, and the failover itself.
+const WRITES_GO_ON_MS: u64 = 5_000;
 /// Of a hundred writes to a server with too much to do.
 const SATURATED_PERCENT_LOST: u64 = 90;
 
@@ -217,7 +219,7 @@ impl World {
         let Some(host) = named.or(primary) else {
             return;
         };
-        let (now_ms, offset_ms) = (self.now_ms, self.random.between(0, PROBE_LIMIT_MS));
+        let (now_ms, offset_ms) = (self.now_ms, self.random.between(0, ROW_PERIOD_MS));
         let suffering = &mut self.hosts[host].suffering;
         if suffering.by.is_some() {
             return;

@@ -14,8 +14,9 @@ use vt_proto::{
 use super::{Situation, Verdict, evidence::Death, planned::fit, table::Trigger};
 use crate::health::TabletHealth;
 
-/// After the second that the agent gives each write: so long writes are heard to hang before the primary is dead. Together more than 2 s.
-pub const HANGING_MS: u64 = 1_000;
+/// After the second that the agent gives each write: over so long its reports say without a break that writes hang before the primary
+/// is dead, which takes three of them. An agent that slept finds its own writes late when it wakes, and done a moment later.
+pub const HANGING_MS: u64 = 500;
 /// A disk that takes nothing while writes to mysqld still return is left in peace for so long.
 pub const BAD_DISK_MS: u64 = 2_000;
 /// A record younger than this was changed a moment ago: a primary that could not hand over is not asked again at once.
@@ -24,9 +25,9 @@ pub const HANDOVER_PAUSE_MS: u64 = 10_000;
 /// The death of a primary that can write no more, if it is concluded.
 pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
     let health = situation.health.get(primary)?;
-    let (failure, hanging_ms) = hanging(situation, health)?;
+    let (failure, hanging_ms) = hanging(health)?;
     let is_full = failure.cause == WriteCause::DiskSpace;
-    let disk_ms = age_ms(situation, health.bad_disk_since_ms);
+    let disk_ms = heard_ms(health, health.bad_disk_since_ms);
     if hanging_ms <= HANGING_MS || !(is_full || disk_ms.is_some_and(|ms| ms > HANGING_MS)) {
         return None;
     }
@@ -85,7 +86,7 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
     if !is_failing(situation, primary) || health.writes_hang_since_ms.is_some() {
         return None;
     }
-    let bad_ms = age_ms(situation, health.bad_disk_since_ms)?;
+    let bad_ms = heard_ms(health, health.bad_disk_since_ms)?;
     if bad_ms <= BAD_DISK_MS || situation.phase_age_ms() < HANDOVER_PAUSE_MS {
         return None;
     }
@@ -142,11 +143,8 @@ fn is_failing(situation: &Situation<'_>, primary: &TabletAlias) -> bool {
     matches!(state, Some(DiskState::Full | DiskState::Failed))
 }
 
-fn hanging<'a>(
-    situation: &Situation<'_>,
-    health: &'a TabletHealth,
-) -> Option<(&'a WriteFailure, u64)> {
-    let hanging_ms = age_ms(situation, health.writes_hang_since_ms)?;
+fn hanging(health: &TabletHealth) -> Option<(&WriteFailure, u64)> {
+    let hanging_ms = heard_ms(health, health.writes_hang_since_ms)?;
     Some((failure(&health.report)?, hanging_ms))
 }
 
@@ -154,8 +152,9 @@ fn failure(report: &Report) -> Option<&WriteFailure> {
     report.write_probe.as_ref()?.failure.as_ref()
 }
 
-fn age_ms(situation: &Situation<'_>, since_ms: Option<u64>) -> Option<u64> {
-    since_ms.map(|since_ms| situation.now.monotonic_ms.saturating_sub(since_ms))
+/// Over how long it was heard: from the first report that said so to the newest. Silence since then says nothing of writes.
+fn heard_ms(health: &TabletHealth, since_ms: Option<u64>) -> Option<u64> {
+    since_ms.map(|since_ms| health.received_ms.saturating_sub(since_ms))
 }
 
 /// Somebody whom writes could go to and return from.

@@ -84,13 +84,13 @@ fn what_a_primary_suffers_from_is_told_apart() {
     let well = [Good, Good];
     for (primary, ackers, after_ms, expected) in [
         ((None, Good), well, 20_000, Nothing),
-        // Both classes, for a second after the agent's.
-        ((Some(Unknown), Stalled), well, 800, Alarm("hang")),
-        ((Some(Unknown), Stalled), well, 1_300, Failover),
-        ((Some(Unknown), Failed), well, 1_300, Failover),
-        ((Some(DiskSpace), Full), well, 1_300, Failover),
+        // Both classes, for half a second after the agent's second.
+        ((Some(Unknown), Stalled), well, 400, Alarm("hang")),
+        ((Some(Unknown), Stalled), well, 800, Failover),
+        ((Some(Unknown), Failed), well, 800, Failover),
+        ((Some(DiskSpace), Full), well, 800, Failover),
         // mysqld's own word suffices.
-        ((Some(DiskSpace), Good), well, 1_300, Failover),
+        ((Some(DiskSpace), Good), well, 800, Failover),
         // Each alone proves nothing.
         (
             (Some(Unknown), Good),
@@ -162,10 +162,28 @@ fn what_this_coordinator_slept_through_is_not_counted() {
     stage.reports(0);
     stage.now.monotonic_ms += 5_000;
     stage.everybody_reports();
-    stage.pass(900, &[]);
+    stage.pass(400, &[]);
     assert_eq!(stage.set(0).phase, Phase::Stable);
     stage.pass(400, &[]);
     assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+}
+
+#[test]
+fn silence_after_a_word_of_hanging_writes_makes_it_no_longer() {
+    let mut stage = Stage::stable(1);
+    say(
+        &mut stage,
+        0,
+        (Some(WriteCause::DiskSpace), DiskState::Full),
+    );
+    stage.reports(0);
+    stage.pass(900, &[0]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    // Its writes were late because it slept.
+    say(&mut stage, 0, (None, DiskState::Good));
+    stage.pass(2_000, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    assert_eq!(stage.core.blocked(&set_name(0)), None);
 }
 
 #[test]
