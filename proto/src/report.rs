@@ -41,6 +41,8 @@ pub struct Replication {
     /// How far applying is behind the source.
     pub lag_ms: Option<u64>,
     pub error: Option<String>,
+    /// The server that the last connection to the source reached.
+    pub source_uuid: Option<String>,
 }
 
 /// The GTID sets of a tablet.

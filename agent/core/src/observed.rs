@@ -26,6 +26,8 @@ pub enum Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     pub source: Endpoint,
+    /// The server that the last connection to the source reached; none before the first.
+    pub source_uuid: Option<String>,
     pub io: ThreadState,
     pub sql: ThreadState,
     pub io_error: Option<(u32, String)>,

@@ -93,6 +93,7 @@ fn replication(channel: &Channel) -> Replication {
             .as_ref()
             .or(channel.io_error.as_ref())
             .map(text),
+        source_uuid: channel.source_uuid.clone(),
     }
 }
 

@@ -184,6 +184,7 @@ fn read_channel(row: &Row) -> Result<Channel, StatusError> {
     };
     Ok(Channel {
         source,
+        source_uuid: text(row, "Source_UUID").filter(|uuid| !uuid.is_empty()),
         io: thread_state(&need("Replica_IO_Running")?),
         sql: thread_state(&need("Replica_SQL_Running")?),
         io_error: error("Last_IO_Errno", "Last_IO_Error"),
@@ -292,6 +293,7 @@ mod tests {
                 host: "h".into(),
                 port: 1,
             },
+            source_uuid: None,
             io,
             sql: ThreadState::On,
             io_error: None,

@@ -232,6 +232,7 @@ impl Stage {
             heartbeat_age_ms: Some(100),
             lag_ms: Some(0),
             error: None,
+            source_uuid: None,
         });
     }
 

@@ -139,6 +139,7 @@ impl From<Replication> for wire::Replication {
             heartbeat_age_ms: replication.heartbeat_age_ms,
             lag_ms: replication.lag_ms,
             error: replication.error,
+            source_uuid: replication.source_uuid,
         }
     }
 }
@@ -154,6 +155,7 @@ impl TryFrom<wire::Replication> for Replication {
             heartbeat_age_ms: replication.heartbeat_age_ms,
             lag_ms: replication.lag_ms,
             error: replication.error,
+            source_uuid: replication.source_uuid,
         })
     }
 }

@@ -49,6 +49,8 @@ impl Transaction {
 #[derive(Clone, Debug)]
 pub struct Replication {
     pub source: Endpoint,
+    /// The server that the last connection reached.
+    pub source_uuid: Option<String>,
     pub io: ThreadState,
     pub sql: ThreadState,
     /// The IO thread was started with semi-sync on: it acknowledges.
@@ -332,6 +334,7 @@ impl Mysqld {
     pub fn configure(&mut self, source: Endpoint, now_ms: u64) {
         self.replication = Some(Replication {
             source,
+            source_uuid: None,
             io: ThreadState::Off,
             sql: ThreadState::Off,
             acknowledges: false,
@@ -378,6 +381,7 @@ impl Mysqld {
                         return Err("the IO thread runs".to_owned());
                     }
                     replication.source = source.clone();
+                    replication.source_uuid = None;
                     replication.io_error = None;
                     replication.sql == ThreadState::Off
                 }
@@ -456,6 +460,7 @@ impl Mysqld {
     pub fn channel(&self, now_ms: u64, lag_ms: u64) -> Option<Channel> {
         self.replication.as_ref().map(|replication| Channel {
             source: replication.source.clone(),
+            source_uuid: replication.source_uuid.clone(),
             io: replication.io,
             sql: replication.sql,
             io_error: replication.io_error.clone(),

@@ -68,6 +68,7 @@ impl World {
             .received
             .of_server(&theirs.uuid)
             .subtract(&theirs.logged);
+        let source_uuid = theirs.uuid.clone();
         let mysqld = &mut self.hosts[host].mysqld;
         let Some(replication) = &mut mysqld.replication else {
             return;
@@ -79,6 +80,7 @@ impl World {
             return;
         }
         replication.io = ThreadState::On;
+        replication.source_uuid = Some(source_uuid);
         replication.heard_ms = now_ms;
         let acknowledges = replication.acknowledges;
         mysqld.new_connection();

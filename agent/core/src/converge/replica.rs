@@ -48,6 +48,9 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
     if let Some(step) = settle(view, server) {
         return step;
     }
+    if let Some(step) = tell_unkept(view, order, server) {
+        return step;
+    }
     if let Some(reason) = clone_reason(view, order, server) {
         return copy(view, order, server, &reason);
     }
@@ -168,6 +171,43 @@ fn own_errant(view: &View<'_>, order: &Order<'_>, server: &Server) -> GtidSet {
     own.subtract(&kept(order.history))
 }
 
+/// The server that a connection to the source of this order has reached, if there was one.
+fn reached<'a>(order: &Order<'_>, server: &'a Server) -> Option<&'a str> {
+    let channel = server.channel.as_ref()?;
+    let is_source = channel.source == *order.source;
+    channel.source_uuid.as_deref().filter(|_| is_source)
+}
+
+/// Transactions of ended epochs that nobody kept, which this tablet had received before it heard of the end. Within an epoch only
+/// its primary writes, so that whatever else is not in the start of the epoch is such.
+fn unkept(order: &Order<'_>, server: &Server, primary: &str) -> GtidSet {
+    // What was there before the first epoch is in the start of none.
+    if order.history.is_empty() {
+        return GtidSet::new();
+    }
+    let beyond = server.received.subtract(&kept(order.history));
+    beyond.subtract(&server.received.of_server(primary))
+}
+
+/// Once applied they cannot be undone, and a tablet that has them differs from all others. Written down, because the thread by which
+/// they are recognised is stopped for the copy.
+fn tell_unkept(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
+    let is_on = |channel: &Channel| channel.io == ThreadState::On;
+    if view.persisted.clone_reason.is_some() || !server.channel.as_ref().is_some_and(is_on) {
+        return None;
+    }
+    // The copy would take away what perhaps nobody else acknowledged: it comes when this tablet counts as acker no more.
+    if order.acker {
+        return None;
+    }
+    let unkept = unkept(order, server, reached(order, server)?);
+    (!unkept.is_empty()).then(|| {
+        Step::record(Record::CloneNeeded {
+            reason: format!("received of an ended epoch and kept nowhere else: {unkept}"),
+        })
+    })
+}
+
 fn clone_reason(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<String> {
     if let Some(reason) = &view.persisted.clone_reason {
         return Some(reason.clone());
@@ -191,9 +231,15 @@ fn copy(view: &View<'_>, order: &Order<'_>, server: &Server, reason: &str) -> St
     {
         return view.attempt(Action::StopIoThread);
     }
+    let mut may_lose = own_errant(view, order, server);
+    // Whoever waits for a copy connects to no primary of a later epoch: nothing of it is here, and everything beyond its start is lost.
+    let primary = reached(order, server).or(view.persisted.clone_reason.as_ref().map(|_| ""));
+    if let Some(primary) = primary {
+        may_lose = may_lose.union(&unkept(order, server, primary));
+    }
     let mut step = view.attempt(Action::Clone {
         donor: order.source.clone(),
-        may_lose: own_errant(view, order, server),
+        may_lose,
     });
     let detail = step.blocked.take();
     step.blocked = Some(match detail {

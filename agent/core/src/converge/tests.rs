@@ -24,6 +24,7 @@ mod model;
 mod primary;
 mod push;
 mod table;
+mod unkept;
 
 const OWN: &str = "aaaaaaaa-0000-0000-0000-000000000000";
 const OTHER: &str = "bbbbbbbb-0000-0000-0000-000000000000";
@@ -51,6 +52,7 @@ fn finished(epoch: u64, kept: &str) -> FinishedEpoch {
 fn channel(port: u16) -> Channel {
     Channel {
         source: endpoint(port),
+        source_uuid: Some(OTHER.into()),
         io: ThreadState::On,
         sql: ThreadState::On,
         io_error: None,

@@ -75,6 +75,35 @@ pub fn position(report: &Report) -> Option<&GtidPosition> {
     report.gtid.as_ref()
 }
 
+/// What a tablet has received of the one history: without transactions of older epochs that nobody kept.
+pub fn received(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    report: &Report,
+) -> Option<GtidSet> {
+    let received = &report.gtid.as_ref()?.received;
+    Some(received.subtract(&unkept(situation, primary, report)))
+}
+
+/// Transactions of older epochs that nobody kept. In the record's last open epoch only `primary` wrote, so that what is neither in the
+/// start of that epoch nor written by the server that the tablet reached as `primary` is such. Where that is not known there are none.
+pub fn unkept(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> GtidSet {
+    let record = situation.record();
+    let source = situation.state.tablets.get(primary);
+    let connected = report.replication.as_ref().filter(|replication| {
+        source.is_some_and(|source| source.value.mysql == replication.source)
+    });
+    let writer = connected.and_then(|replication| replication.source_uuid.as_ref());
+    // What a set held before its first epoch is in the start of none.
+    match (&report.gtid, writer) {
+        (Some(gtid), Some(writer)) if !record.history.is_empty() => {
+            let beyond = gtid.received.subtract(&record.start_gtid);
+            beyond.subtract(&gtid.received.of_server(writer))
+        }
+        _ => GtidSet::new(),
+    }
+}
+
 /// Whether a former primary is fenced in the record's epoch with its data readable.
 pub fn is_fenced_alive(situation: &Situation<'_>, report: &Report) -> bool {
     let epoch = situation.record().epoch;
@@ -223,7 +252,11 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
             Some(report)
                 if !report.amnesiac && !report.has_bad_disk() && position(report).is_some() =>
             {
-                sets.extend(position(report).map(|position| (acker, &position.received)));
+                let received = record
+                    .primary
+                    .as_ref()
+                    .and_then(|primary| received(situation, primary, report));
+                sets.extend(received.map(|received| (acker, received)));
             }
             _ => missing.push(acker.to_string()),
         }
@@ -236,7 +269,7 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
             missing.join(" or ")
         ));
     }
-    let maximum = durability::maximum(sets.iter().map(|(_, set)| *set)).map_err(|diverged| {
+    let maximum = durability::maximum(sets.iter().map(|(_, set)| set)).map_err(|diverged| {
         format!(
             "the ackers have diverged ({} against {}): an operator must decide which is right",
             diverged.one, diverged.other
@@ -248,9 +281,12 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
             record.start_gtid
         ));
     }
-    let able = |(alias, set): &(&TabletAlias, &GtidSet)| {
-        **set == maximum && situation.is_promotable(alias)
+    let has_exactly = |alias: &TabletAlias| {
+        let position = situation.answer(alias).and_then(position);
+        position.is_some_and(|position| position.received == maximum)
     };
+    let able =
+        |(alias, _): &(&TabletAlias, GtidSet)| has_exactly(alias) && situation.is_promotable(alias);
     if !sets.iter().any(able) {
         return Err("the acker that has the most may not be promoted".to_owned());
     }

@@ -15,6 +15,7 @@ use super::{
     Situation, Verdict,
     candidate::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
+        received,
     },
     evidence::{Death, death, doubt, lost_start},
     leaving, membership, restored,
@@ -272,10 +273,12 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         .filter(|report| has_stopped(situation, previous, report) && report.gtid.is_some())
         .collect();
     let intact = stopped.iter().filter(|report| !report.amnesiac).count();
-    let mut sets: Vec<&GtidSet> = stopped
+    let mut sets: Vec<GtidSet> = stopped
         .iter()
-        .filter_map(|report| report.gtid.as_ref())
-        .map(|gtid| &gtid.received)
+        .filter_map(|report| match is_restored {
+            true => report.gtid.as_ref().map(|gtid| gtid.received.clone()),
+            false => received(situation, previous, report),
+        })
         .collect();
     // One of them was primary: what it wrote itself it did not receive.
     let unions: Vec<GtidSet> = stopped
@@ -284,7 +287,7 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         .filter(|_| is_restored)
         .map(|gtid| gtid.received.union(&gtid.executed))
         .collect();
-    sets.extend(&unions);
+    sets.extend(unions);
     if is_restored && intact < needed {
         return Err(format!(
             "{intact} of {needed} tablets have stopped with intact data: {}",
@@ -304,9 +307,9 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
                 missing(situation)
             ));
         };
-        sets.push(&own.executed);
+        sets.push(own.executed.clone());
     }
-    let maximum = durability::maximum(sets).map_err(|diverged| {
+    let maximum = durability::maximum(&sets).map_err(|diverged| {
         format!(
             "the tablets have diverged ({} against {}): an operator must decide which is right",
             diverged.one, diverged.other

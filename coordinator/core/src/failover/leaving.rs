@@ -1,4 +1,5 @@
-//! A lost acker leaves the set of ackers, so that the next loss is survivable again. Until the last of three commits it counts.
+//! A lost acker leaves the set of ackers, so that the next loss is survivable again; so does one that needs a copy, which takes away
+//! what only it acknowledged. Until the last of three commits it counts.
 //!
 //! First it is told to stop to acknowledge. Then it has proven that it did, under an order on its disk. At last a row that the
 //! primary wrote after that is acknowledged: by others, who then have everything before it. What the lost one ever acknowledged
@@ -12,7 +13,7 @@ use vt_proto::{
     topology::{Leaving, ReplicaSet},
 };
 
-use super::{Situation, Verdict, table::Trigger};
+use super::{Situation, Verdict, candidate::unkept, table::Trigger};
 use crate::{
     format,
     health::{ANSWER_AGE_MS, receives},
@@ -44,19 +45,19 @@ fn begin(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
         .ackers
         .iter()
         .filter(|acker| *acker != primary)
-        .filter_map(|acker| Some((acker, lost_ms(situation, acker)?)));
+        .filter_map(|acker| Some((acker, why(situation, primary, acker)?)));
     let (mut silent, mut found) = (None, None);
-    for (acker, lost_ms) in lost {
+    for (acker, why) in lost {
         match situation.answer(acker) {
-            Some(_) => found = found.or(Some((acker, lost_ms))),
+            Some(_) => found = found.or(Some((acker, why))),
             None => silent = silent.or(Some(acker)),
         }
     }
-    let acker = found.map(|(acker, _)| acker).or(silent);
+    let acker = found.as_ref().map(|(acker, _)| *acker).or(silent);
     if acker.is_none_or(|acker| enough_others(situation, acker).is_err()) {
         return Verdict::Wait;
     }
-    let Some((acker, lost_ms)) = found else {
+    let Some((acker, why)) = found else {
         return unreachable(silent);
     };
     let leaving = Leaving {
@@ -65,7 +66,7 @@ fn begin(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     };
     let event = situation.event(
         "acker.lost",
-        format!("{acker} is to stop to acknowledge: it is lost for {lost_ms} ms"),
+        format!("{acker} is to stop to acknowledge: {why}"),
         evidence(situation, primary, acker),
     );
     let record = ReplicaSet {
@@ -168,6 +169,19 @@ fn keep(
         evidence(situation, primary, acker),
     );
     Verdict::commit(situation, Trigger::AckerNeeded, record, event)
+}
+
+/// Why an acker is of no use any more, if it is not.
+fn why(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) -> Option<String> {
+    if let Some(lost_ms) = lost_ms(situation, acker) {
+        return Some(format!("it is lost for {lost_ms} ms"));
+    }
+    let unkept = unkept(situation, primary, situation.answer(acker)?);
+    (!unkept.is_empty()).then(|| {
+        format!(
+            "it received {unkept} of an ended epoch, which was kept nowhere else, and needs a copy"
+        )
+    })
 }
 
 /// For how long an acker has been lost, if it is.

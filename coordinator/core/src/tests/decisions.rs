@@ -77,6 +77,38 @@ fn an_exit_leads_to_the_replica_that_received_most() {
 }
 
 #[test]
+fn what_an_earlier_epoch_did_not_keep_is_not_taken_for_this_one() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    for index in [1, 2] {
+        stage.position(index, "A:1-10", "A:1-10");
+        stage.revoke(index);
+        stage.reports(index);
+    }
+    stage.serve(1);
+    stage.position(1, "A:1-10,B:1-4", "A:1-10,B:1-4");
+    stage.reports(1);
+    let writer = stage.report(1).server_uuid.clone();
+    // One of them was away at the end of the epoch before, and has more of it than was kept.
+    for (index, sets) in [(0, "A:1-10,B:1-4"), (2, "A:1-12,B:1-3")] {
+        come_back(&mut stage, index, 1, sets);
+        stage.replication(index).source_uuid = writer.clone();
+        stage.reports(index);
+    }
+    assert_eq!(stage.set(0).ackers, [alias(0), alias(2)].into());
+    stage.exit(1);
+    stage.reports(1);
+    for index in [0, 2] {
+        stage.revoke(index);
+        stage.reports(index);
+    }
+    let set = stage.set(0);
+    assert_eq!(set.primary, Some(alias(0)));
+    assert_eq!(set.start_gtid, gtids("A:1-10,B:1-4"));
+}
+
+#[test]
 fn one_answer_of_two_is_not_enough() {
     let mut stage = Stage::stable(1);
     stage.exit(0);

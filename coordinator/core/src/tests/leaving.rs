@@ -74,6 +74,36 @@ fn an_acker_leaves_when_it_is_silent_and_others_have_what_it_had() {
 }
 
 #[test]
+fn an_acker_that_needs_a_copy_leaves_first() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.exit(0);
+    stage.reports(0);
+    for index in [1, 2] {
+        stage.position(index, "A:1-10", "A:1-10");
+        stage.revoke(index);
+        stage.reports(index);
+    }
+    stage.serve(1);
+    let writer = stage.report(1).server_uuid.clone();
+    for (index, sets) in [(0, "A:1-10,B:1-4"), (2, "A:1-12,B:1-4")] {
+        let mut report = fresh_report(index);
+        report.incarnation = Incarnation(2);
+        stage.reports.insert(index, report);
+        stage.position(index, sets, sets);
+        stage.replicate(index, 1);
+        stage.replication(index).source_uuid = writer.clone();
+    }
+    stage.position(1, "A:1-10,B:1-4", "A:1-10,B:1-4");
+    stage.everybody_reports();
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).ackers, [alias(0), alias(2)].into());
+    stage.pass(LOST_MS, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert!(event.message.contains("needs a copy"), "{}", event.message);
+}
+
+#[test]
 fn a_primary_that_dies_after_an_acker_left_has_a_successor() {
     let mut stage = losing();
     stage.pass(LOST_MS + 400, &[]);

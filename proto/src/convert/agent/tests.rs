@@ -74,6 +74,7 @@ fn full_report() -> Report {
             heartbeat_age_ms: Some(4),
             lag_ms: Some(5),
             error: Some("no".to_owned()),
+            source_uuid: Some("source".to_owned()),
         }),
         super_read_only: Some(false),
         semi_sync_source: Some(true),

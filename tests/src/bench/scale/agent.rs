@@ -247,6 +247,7 @@ impl Agent {
                     heartbeat_age_ms: Some(120),
                     lag_ms: Some(0),
                     error: None,
+                    source_uuid: None,
                 });
             }
             Some(Goal::Revoke(_) | Goal::Fence(_) | Goal::Reveal(_)) => {
