@@ -178,6 +178,9 @@ fn channel(member: usize, shown: &ClientTlsConfig) -> Result<Channel, tonic::tra
     Ok(endpoint
         .tls_config(shown.clone())?
         .connect_timeout(CONNECT_TIMEOUT)
+        // Also where it vanished in the middle of the handshake, of which no other limit knows.
+        .tcp_keepalive(Some(KEEPALIVE))
+        .tcp_keepalive_interval(Some(KEEPALIVE))
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
