@@ -48,6 +48,11 @@ impl Layout {
         }
     }
 
+    /// mysqld's directory was made by an agent, whole.
+    pub fn is_prepared(&self) -> bool {
+        self.mysql_dir.join(init::OWNER_FILE).exists()
+    }
+
     /// mysqld's unix socket.
     pub fn socket(&self) -> PathBuf {
         self.data_dir.join("mysqld.sock")

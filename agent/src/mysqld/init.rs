@@ -33,7 +33,7 @@ pub const FREE_BYTES_MIN: u64 = 300 << 20;
 const LEFTOVER_ROUNDS_MAX: usize = 100;
 const LEFTOVER_WAIT: Duration = Duration::from_millis(100);
 /// In mysqld's data directory: whose it is.
-const OWNER_FILE: &str = "vitrail-tablet";
+pub const OWNER_FILE: &str = "vitrail-tablet";
 
 /// Why there is no data directory to start mysqld on. Nothing was touched unless the text says so.
 #[derive(Debug, thiserror::Error)]

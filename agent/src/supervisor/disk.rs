@@ -5,7 +5,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -14,8 +15,13 @@ use tokio::sync::watch;
 use vt_proto::report::{DiskProbe, DiskState};
 
 use super::elapsed_ms;
-use crate::mysqld::probe::{Written, disk_free_bytes, write_block};
+use crate::mysqld::{
+    Layout,
+    probe::{Written, disk_free_bytes, write_block},
+};
 
+/// The file that the block is in.
+const FILE: &str = "disk-probe";
 /// Between two writes.
 const PERIOD: Duration = Duration::from_millis(250);
 /// A block takes milliseconds; a device that needs longer serves nobody.
@@ -68,15 +74,47 @@ impl Progress {
     }
 }
 
-/// Starts the thread for the file system of `directory`, which must be the one that mysqld writes to. It ends when nobody looks any more.
-pub(super) fn watch_disk(directory: PathBuf) -> watch::Receiver<Progress> {
+/// Where a block reaches mysqld's disk: beside its directory if that is on the same one, so that nothing foreign lies in it.
+struct Place {
+    layout: Layout,
+    /// Tells disks apart.
+    device: fn(&Path) -> Option<u64>,
+    /// mysqld's directory is there, and on a disk of its own.
+    is_apart: bool,
+}
+
+impl Place {
+    /// Looked at each time, for the first mysqld of a host is made while its agent runs; not doubted any more once it was found, for a disk
+    /// that fails may not even say what it is.
+    fn directory(&mut self) -> &Path {
+        let layout = &self.layout;
+        // A directory that is being made must stay empty for it.
+        let is_apart = || {
+            layout.is_prepared()
+                && (self.device)(&layout.mysql_dir) != (self.device)(&layout.data_dir)
+        };
+        self.is_apart = self.is_apart || is_apart();
+        match self.is_apart {
+            true => &layout.mysql_dir,
+            false => &layout.data_dir,
+        }
+    }
+}
+
+/// Starts the thread. It ends when nobody looks any more.
+pub(super) fn watch_disk(layout: Layout) -> watch::Receiver<Progress> {
     let (sender, receiver) = watch::channel(Progress::default());
     thread::spawn(move || {
-        let path = directory.join("disk-probe");
+        let mut place = Place {
+            layout,
+            device: |path| fs::metadata(path).map(|found| found.dev()).ok(),
+            is_apart: false,
+        };
         while !sender.is_closed() {
             sender.send_modify(|progress| progress.begun = Some(Instant::now()));
-            let written = write_block(&path);
-            let free_bytes = disk_free_bytes(&directory).ok();
+            let directory = place.directory();
+            let written = write_block(&directory.join(FILE));
+            let free_bytes = disk_free_bytes(directory).ok();
             sender.send_modify(|progress| {
                 progress.begun = None;
                 progress.free_bytes = free_bytes;
@@ -87,7 +125,7 @@ pub(super) fn watch_disk(directory: PathBuf) -> watch::Receiver<Progress> {
             });
             thread::sleep(PERIOD);
         }
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(place.directory().join(FILE));
     });
     receiver
 }
@@ -95,6 +133,7 @@ pub(super) fn watch_disk(directory: PathBuf) -> watch::Receiver<Progress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysqld::init::OWNER_FILE;
 
     fn progress(begun_ago: Option<Duration>, last: Written, free_bytes: u64) -> Progress {
         Progress {
@@ -125,10 +164,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_disk_of_mysqlds_own_is_found_when_it_is_in_use_and_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let mysql = data.path().join("mysql");
+        let mut place = Place {
+            layout: Layout::new(data.path(), Some(&mysql)),
+            device: |path| Some(u64::from(path.ends_with("mysql"))),
+            is_apart: false,
+        };
+        assert_eq!(place.directory(), data.path());
+        fs::create_dir(&mysql).unwrap();
+        assert_eq!(place.directory(), data.path(), "it is being made");
+        fs::write(mysql.join(OWNER_FILE), "").unwrap();
+        assert_eq!(place.directory(), mysql);
+        fs::remove_dir_all(&mysql).unwrap();
+        assert_eq!(place.directory(), mysql, "it fails");
+    }
+
     #[tokio::test]
     async fn a_disk_is_written_to_until_nobody_looks() {
         let directory = tempfile::tempdir().unwrap();
-        let mut seen = watch_disk(directory.path().to_owned());
+        let mut seen = watch_disk(Layout::new(directory.path(), None));
         let good = seen.wait_for(|progress| progress.last_good.is_some()).await;
         assert_eq!(good.unwrap().probe().unwrap().state, DiskState::Good);
     }

@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -31,8 +30,6 @@ use crate::{
     replication::status::{self, Interest},
 };
 
-/// Whose data directory it is stands in it; without that file there is none of ours.
-const OWNER_FILE: &str = "vitrail-tablet";
 /// A guard that does not answer so long is started anew.
 const GUARD_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the agent waits at its start for a guard that is somebody else's to start.
@@ -133,7 +130,7 @@ impl Host {
             credentials,
             owner: tablet.alias.to_string(),
             marks: DiskWrites::default(),
-            probes: Arc::new(Probes::start(probed_directory(&layout), writer, cancel)),
+            probes: Arc::new(Probes::start(layout.clone(), writer, cancel)),
             layout,
             settings,
             binaries,
@@ -223,7 +220,7 @@ impl Host {
             disk_probe: None,
         };
         self.probes.look(&mut observed);
-        let prepared = self.layout.mysql_dir.join(OWNER_FILE).exists();
+        let prepared = self.layout.is_prepared();
         if !prepared && self.status.pid().is_none() {
             return observed;
         }
@@ -306,15 +303,6 @@ impl Host {
             },
             None => tracing::error!("no guard answers: start vt-mysqld.service"),
         }
-    }
-}
-
-/// Where a probe reaches mysqld's disk: beside its directory if that is on the same one, so that nothing foreign lies in it.
-fn probed_directory(layout: &Layout) -> PathBuf {
-    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
-    match device(&layout.mysql_dir) {
-        Some(mysql) if Some(mysql) != device(&layout.data_dir) => layout.mysql_dir.clone(),
-        _ => layout.data_dir.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The agent's own writes, to mysqld and to its disk, and what they find; also told while an action of the loop hangs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -18,7 +18,10 @@ use super::{
     is_up,
     writes::{self, Around, Writer, watch_writes},
 };
-use crate::uplink::{desired::Arrival, report::Outgoing};
+use crate::{
+    mysqld::Layout,
+    uplink::{desired::Arrival, report::Outgoing},
+};
 
 /// Between two looks while an action is under way: as often as reports go out.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -31,11 +34,11 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Starts writing blocks into this directory at once, and rows whenever a life of mysqld is open.
-    pub(super) fn start(directory: PathBuf, writer: Writer, cancel: CancellationToken) -> Self {
+    /// Starts writing blocks to mysqld's disk at once, and rows whenever a life of mysqld is open.
+    pub(super) fn start(layout: Layout, writer: Writer, cancel: CancellationToken) -> Self {
         let (open, is_open) = watch::channel(None);
         Self {
-            disk: watch_disk(directory),
+            disk: watch_disk(layout),
             writes: watch_writes(writer, is_open, cancel),
             open,
         }
