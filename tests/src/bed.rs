@@ -5,4 +5,5 @@ pub mod disk;
 pub mod leftovers;
 pub mod namespaces;
 pub mod network;
+pub mod programs;
 pub mod shell;

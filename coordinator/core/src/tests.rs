@@ -236,6 +236,15 @@ impl Stage {
         });
     }
 
+    /// A tablet that was away follows another, and has what that one has.
+    fn come_back(&mut self, index: u32, source: u32, sets: &str) {
+        let mut report = fresh_report(index);
+        report.incarnation = Incarnation(2);
+        self.reports.insert(index, report);
+        self.position(index, sets, sets);
+        self.replicate(index, source);
+    }
+
     fn replication(&mut self, index: u32) -> &mut Replication {
         self.report(index).replication.as_mut().unwrap()
     }

@@ -1,18 +1,16 @@
 //! Whole clusters on hosts that fail: `chaos bench [TRIALS [EVENT...]]` tells how long clients wait. VT_BIN_DIR is where the programs
 //! lie, VT_MYSQL_PREFIX where MySQL lies. Needs root; leaves nothing behind but, after a failure, what everybody said.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use vt_tests::{
-    bed::{leftovers, namespaces},
+    bed::{leftovers, namespaces, programs},
     chaos::{bed::Bed, bench},
 };
 
+/// What is tried.
+const PROGRAMS: &[&str] = &["vt-coordinator", "vt-agent", "vtctl"];
 /// Says that the namespaces are there.
 const INSIDE: &str = "--inside";
 /// Trials of each event, unless another number is given.
@@ -35,33 +33,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The programs of a cluster, in VT_BIN_DIR or beside this one.
-fn programs() -> anyhow::Result<PathBuf> {
-    let folder = match env::var_os("VT_BIN_DIR").filter(|folder| !folder.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => env::current_exe()?
-            .parent()
-            .context("lie in a folder")?
-            .to_owned(),
-    };
-    for name in ["vt-coordinator", "vt-agent", "vtctl"] {
-        let program = folder.join(name);
-        ensure!(
-            program.is_file(),
-            "{} is missing: build the workspace, or set VT_BIN_DIR",
-            program.display()
-        );
-    }
-    Ok(folder.canonicalize()?)
-}
-
 fn outside(arguments: &[String]) -> anyhow::Result<bool> {
     namespaces::check_machine()?;
     leftovers::remove();
     let directory = leftovers::Directory::make()?;
     let mut inside = vec![
         INSIDE.to_owned(),
-        programs()?.display().to_string(),
+        programs::folder(PROGRAMS)?.display().to_string(),
         directory.path().display().to_string(),
         env::current_dir()?.display().to_string(),
     ];

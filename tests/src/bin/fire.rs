@@ -1,14 +1,16 @@
 //! Real coordinators under fire, by hand: `fire` plays a random plan, VT_FIRE_SEED the plan of that seed, VT_FIRE_SECONDS for how
 //! long. VT_BIN_DIR is where vt-coordinator lies. Needs root; leaves nothing behind but, after a failure, what it says.
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, process::ExitCode};
 
 use anyhow::Context;
 use vt_tests::{
-    bed::{leftovers, namespaces},
+    bed::{leftovers, namespaces, programs},
     fire::inside::{self, Settings},
 };
 
+/// What is tried.
+const PROGRAM: &str = "vt-coordinator";
 /// Says that the namespaces are there.
 const INSIDE: &str = "--inside";
 /// Long enough to deal out most of what can happen, short enough for every run of the tests.
@@ -40,24 +42,6 @@ fn number(name: &str, otherwise: u64) -> anyhow::Result<u64> {
     }
 }
 
-/// vt-coordinator, in VT_BIN_DIR or beside this program.
-fn program() -> anyhow::Result<PathBuf> {
-    let folder = match env::var_os("VT_BIN_DIR").filter(|folder| !folder.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => env::current_exe()?
-            .parent()
-            .context("lie in a folder")?
-            .to_owned(),
-    };
-    let program = folder.join("vt-coordinator");
-    program.canonicalize().with_context(|| {
-        format!(
-            "find {}: build the workspace, or set VT_BIN_DIR",
-            program.display()
-        )
-    })
-}
-
 fn outside() -> anyhow::Result<bool> {
     namespaces::check_machine()?;
     leftovers::remove();
@@ -69,7 +53,10 @@ fn outside() -> anyhow::Result<bool> {
         INSIDE.to_owned(),
         seed.to_string(),
         seconds.to_string(),
-        program()?.display().to_string(),
+        programs::folder(&[PROGRAM])?
+            .join(PROGRAM)
+            .display()
+            .to_string(),
         directory.path().display().to_string(),
     ];
     let status = namespaces::enter(&env::current_exe()?, &arguments);

@@ -25,7 +25,7 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
 /// Between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What came of it.
+/// What came of a trial in which nothing was lost.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The longest time between two successful writes; None if writes went on only after it was healed.
@@ -48,7 +48,7 @@ impl fmt::Display for Outcome {
         }
         write!(
             f,
-            ", whole after {} ms, {} acknowledged, {} unknown, {} refused, 0 lost",
+            ", whole after {} ms, {} acknowledged, {} unknown, {} refused",
             self.whole.as_millis(),
             self.acknowledged,
             self.unknown,

@@ -14,15 +14,6 @@ fn reveal(stage: &mut Stage, index: u32, sets: &str) {
     stage.position(index, sets, sets);
 }
 
-/// A tablet that was away follows another, and has what that one has.
-fn come_back(stage: &mut Stage, index: u32, source: u32, sets: &str) {
-    let mut report = fresh_report(index);
-    report.incarnation = Incarnation(2);
-    stage.reports.insert(index, report);
-    stage.position(index, sets, sets);
-    stage.replicate(index, source);
-}
-
 #[test]
 fn the_first_primary_is_formed_and_opens() {
     let stage = Stage::stable(1);
@@ -71,7 +62,7 @@ fn an_exit_leads_to_the_replica_that_received_most() {
     stage.reports(2);
     assert_eq!(stage.set(0).phase, Phase::Stable);
     // The old primary returns, follows, is level, and acknowledges.
-    come_back(&mut stage, 0, 2, "A:1-10");
+    stage.come_back(0, 2, "A:1-10");
     stage.reports(0);
     assert_eq!(stage.set(0).ackers, [alias(0), alias(1)].into());
 }
@@ -92,7 +83,7 @@ fn what_an_earlier_epoch_did_not_keep_is_not_taken_for_this_one() {
     let writer = stage.report(1).server_uuid.clone();
     // One of them was away at the end of the epoch before, and has more of it than was kept.
     for (index, sets) in [(0, "A:1-10,B:1-4"), (2, "A:1-12,B:1-3")] {
-        come_back(&mut stage, index, 1, sets);
+        stage.come_back(index, 1, sets);
         stage.replication(index).source_uuid = writer.clone();
         stage.reports(index);
     }
@@ -338,7 +329,7 @@ fn ackers_when_the_first_is_primary_again(says: impl Fn(&mut Report)) -> BTreeSe
     assert_eq!(stage.set(0).ackers, [alias(3)].into());
     says(stage.report(2));
     stage.serve(1);
-    come_back(&mut stage, 0, 1, all);
+    stage.come_back(0, 1, all);
     stage.pass(400, &[]);
     assert_eq!(stage.set(0).ackers, [alias(0), alias(3)].into());
     stage.exit(1);

@@ -86,11 +86,7 @@ fn an_acker_that_needs_a_copy_leaves_first() {
     stage.serve(1);
     let writer = stage.report(1).server_uuid.clone();
     for (index, sets) in [(0, "A:1-10,B:1-4"), (2, "A:1-12,B:1-4")] {
-        let mut report = fresh_report(index);
-        report.incarnation = Incarnation(2);
-        stage.reports.insert(index, report);
-        stage.position(index, sets, sets);
-        stage.replicate(index, 1);
+        stage.come_back(index, 1, sets);
         stage.replication(index).source_uuid = writer.clone();
     }
     stage.position(1, "A:1-10,B:1-4", "A:1-10,B:1-4");
