@@ -223,6 +223,7 @@ impl Stage {
 
     fn replicate(&mut self, index: u32, source: u32) {
         let epoch = self.set(index / 3).epoch;
+        let source_uuid = self.report(source).server_uuid.clone();
         let report = self.report(index);
         report.promised = epoch;
         report.replication = Some(Replication {
@@ -232,7 +233,7 @@ impl Stage {
             heartbeat_age_ms: Some(100),
             lag_ms: Some(0),
             error: None,
-            source_uuid: None,
+            source_uuid,
         });
     }
 

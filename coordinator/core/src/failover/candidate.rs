@@ -7,7 +7,7 @@ use vt_proto::{
     gtid::GtidSet,
     ids::TabletAlias,
     report::{GtidPosition, MysqldState, Report, ThreadState},
-    topology::HISTORY_EPOCHS_MAX,
+    topology::{HISTORY_EPOCHS_MAX, Tablet},
 };
 
 use super::{Situation, restored};
@@ -75,32 +75,41 @@ pub fn position(report: &Report) -> Option<&GtidPosition> {
     report.gtid.as_ref()
 }
 
-/// What a tablet has received of the one history: without transactions of older epochs that nobody kept.
-pub fn received(
-    situation: &Situation<'_>,
-    primary: &TabletAlias,
-    report: &Report,
-) -> Option<GtidSet> {
-    let received = &report.gtid.as_ref()?.received;
-    Some(received.subtract(&unkept(situation, primary, report)))
+/// What a tablet that has stopped received of the one history: without transactions of older epochs that nobody kept.
+///
+/// Whoever received anything of the record's last open epoch has reached that epoch's primary last: nobody gets another source, or
+/// loses the one it has, before the next epoch is established. One that was copied since counts for nothing until it has caught up.
+pub fn received(situation: &Situation<'_>, report: &Report) -> Option<GtidSet> {
+    let gtid = report.gtid.as_ref()?;
+    let replication = report.replication.as_ref();
+    let reached = replication.and_then(|replication| replication.source_uuid.as_deref());
+    Some(gtid.received.subtract(&beyond(situation, gtid, reached)))
 }
 
-/// Transactions of older epochs that nobody kept. In the record's last open epoch only `primary` wrote, so that what is neither in the
-/// start of that epoch nor written by the server that the tablet reached as `primary` is such. Where that is not known there are none.
+/// Transactions of older epochs that nobody kept, in a tablet that replicates from `primary`. Where that is not known there are none.
 pub fn unkept(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> GtidSet {
-    let record = situation.record();
     let source = situation.state.tablets.get(primary);
     let connected = report.replication.as_ref().filter(|replication| {
         source.is_some_and(|source| source.value.mysql == replication.source)
     });
-    let writer = connected.and_then(|replication| replication.source_uuid.as_ref());
-    // What a set held before its first epoch is in the start of none.
-    match (&report.gtid, writer) {
-        (Some(gtid), Some(writer)) if !record.history.is_empty() => {
-            let beyond = gtid.received.subtract(&record.start_gtid);
-            beyond.subtract(&gtid.received.of_server(writer))
-        }
+    let reached = connected.and_then(|replication| replication.source_uuid.as_deref());
+    match (&report.gtid, reached) {
+        (Some(gtid), Some(_)) => beyond(situation, gtid, reached),
         _ => GtidSet::new(),
+    }
+}
+
+/// What is neither in the start of the record's last open epoch nor by its only writer, the server that this tablet reached last.
+fn beyond(situation: &Situation<'_>, gtid: &GtidPosition, reached: Option<&str>) -> GtidSet {
+    let record = situation.record();
+    // What a set held before its first epoch is in the start of none.
+    if record.history.is_empty() {
+        return GtidSet::new();
+    }
+    let beyond = gtid.received.subtract(&record.start_gtid);
+    match reached {
+        Some(writer) => beyond.subtract(&gtid.received.of_server(writer)),
+        None => beyond,
     }
 }
 
@@ -252,11 +261,7 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
             Some(report)
                 if !report.amnesiac && !report.has_bad_disk() && position(report).is_some() =>
             {
-                let received = record
-                    .primary
-                    .as_ref()
-                    .and_then(|primary| received(situation, primary, report));
-                sets.extend(received.map(|received| (acker, received)));
+                sets.extend(received(situation, report).map(|received| (acker, received)));
             }
             _ => missing.push(acker.to_string()),
         }
@@ -275,18 +280,32 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
             diverged.one, diverged.other
         )
     })?;
-    if !maximum.contains(&record.start_gtid) {
-        return Err(format!(
-            "no acker that answers has the start of the epoch ({}): bring back the primary or an acker that has it",
-            record.start_gtid
-        ));
-    }
-    let has_exactly = |alias: &TabletAlias| {
-        let position = situation.answer(alias).and_then(position);
-        position.is_some_and(|position| position.received == maximum)
+    let has_exactly = |alias: &TabletAlias, wanted: &GtidSet| {
+        let report = situation
+            .answer(alias)
+            .filter(|report| !report.has_bad_disk());
+        let position = report.and_then(position);
+        position.is_some_and(|position| position.received == *wanted)
     };
-    let able =
-        |(alias, _): &(&TabletAlias, GtidSet)| has_exactly(alias) && situation.is_promotable(alias);
+    // None of them has anything of the epoch, then, and whoever has its start may begin the next one.
+    let start = &record.start_gtid;
+    let is_spare = |tablet: &Tablet| {
+        Some(&tablet.alias) != record.primary.as_ref() && has_exactly(&tablet.alias, start)
+    };
+    match maximum.contains(start) {
+        true => {}
+        false if start.contains(&maximum) && situation.promotable().any(is_spare) => {
+            return Ok(start.clone());
+        }
+        false => {
+            return Err(format!(
+                "no tablet that answers has the start of the epoch ({start}): bring back the primary or another that has it"
+            ));
+        }
+    }
+    let able = |(alias, _): &(&TabletAlias, GtidSet)| {
+        has_exactly(alias, &maximum) && situation.is_promotable(alias)
+    };
     if !sets.iter().any(able) {
         return Err("the acker that has the most may not be promoted".to_owned());
     }

@@ -277,7 +277,7 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         .iter()
         .filter_map(|report| match is_restored {
             true => report.gtid.as_ref().map(|gtid| gtid.received.clone()),
-            false => received(situation, previous, report),
+            false => received(situation, report),
         })
         .collect();
     // One of them was primary: what it wrote itself it did not receive.
@@ -316,14 +316,18 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         )
     })?;
     // When the epoch before was never open, its ackers need not have its start, and the writes acknowledged earlier are
-    // within that start: nothing smaller may be taken.
-    if !maximum.contains(&record.start_gtid) {
-        return Err(format!(
-            "no tablet that answers has everything up to {}: bring back {previous} or another that has it",
-            record.start_gtid
-        ));
+    // within that start: nothing smaller may be taken, and with nothing of the epoch in any of them nothing larger need be.
+    let start = &record.start_gtid;
+    if maximum.contains(start) {
+        return Ok(maximum);
     }
-    Ok(maximum)
+    let has_nothing_of_it = start.contains(&maximum);
+    match has_nothing_of_it && !candidates(situation, previous, start).is_empty() {
+        true => Ok(start.clone()),
+        false => Err(format!(
+            "no tablet that answers has everything up to {start}: bring back {previous} or another that has it"
+        )),
+    }
 }
 
 fn missing(situation: &Situation<'_>) -> String {

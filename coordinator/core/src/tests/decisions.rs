@@ -80,11 +80,9 @@ fn what_an_earlier_epoch_did_not_keep_is_not_taken_for_this_one() {
     stage.serve(1);
     stage.position(1, "A:1-10,B:1-4", "A:1-10,B:1-4");
     stage.reports(1);
-    let writer = stage.report(1).server_uuid.clone();
     // One of them was away at the end of the epoch before, and has more of it than was kept.
     for (index, sets) in [(0, "A:1-10,B:1-4"), (2, "A:1-12,B:1-3")] {
         stage.come_back(index, 1, sets);
-        stage.replication(index).source_uuid = writer.clone();
         stage.reports(index);
     }
     assert_eq!(stage.set(0).ackers, [alias(0), alias(2)].into());
@@ -97,6 +95,46 @@ fn what_an_earlier_epoch_did_not_keep_is_not_taken_for_this_one() {
     let set = stage.set(0);
     assert_eq!(set.primary, Some(alias(0)));
     assert_eq!(set.start_gtid, gtids("A:1-10,B:1-4"));
+}
+
+/// It is among the ackers of the new epoch, has more of the old one than was kept, and the new primary dies before it is reached.
+#[test]
+fn what_an_earlier_epoch_did_not_keep_is_known_before_the_next_primary_is_reached() {
+    let kept = "A:1-10,B:1-2";
+    for (why, reached, primary) in [
+        ("moved to the new source", None, alias(0)),
+        ("not moved yet", Some(0), alias(1)),
+    ] {
+        let mut stage = Stage::stable(1);
+        stage.exit(0);
+        stage.reports(0);
+        for index in [1, 2] {
+            stage.position(index, "A:1-10", "A:1-10");
+            stage.revoke(index);
+            stage.reports(index);
+        }
+        stage.serve(1);
+        stage.position(1, kept, kept);
+        stage.reports(1);
+        stage.come_back(0, 1, kept);
+        stage.reports(0);
+        assert_eq!(stage.set(0).ackers, [alias(0), alias(2)].into());
+        stage.come_back(2, 1, "A:1-12");
+        stage.replication(2).io = ThreadState::Connecting;
+        let uuid = reached.and_then(|index| stage.report(index).server_uuid.clone());
+        stage.replication(2).source_uuid = uuid;
+        stage.reports(2);
+        stage.exit(1);
+        stage.reports(1);
+        stage.revoke(0);
+        stage.revoke(2);
+        stage.everybody_reports();
+        let set = stage.set(0);
+        assert_eq!(set.primary, Some(primary), "{why}");
+        if reached.is_none() {
+            assert_eq!(set.start_gtid, gtids(kept));
+        }
+    }
 }
 
 #[test]
@@ -285,6 +323,38 @@ fn an_establishing_primary_that_lost_the_start_is_followed_by_one_that_has_it() 
             let blocked = stage.core.blocked(&set_name(0)).unwrap();
             assert!(blocked.contains("it has lost"), "{blocked}");
             assert!(blocked.contains("bring back the primary"), "{blocked}");
+        }
+    }
+}
+
+/// As above, in a switchover: the ackers lag, and the former primary, which acknowledges nothing, has all that there is.
+#[test]
+fn the_start_of_an_epoch_that_no_acker_has_is_taken_from_another_tablet() {
+    for (third, primary) in [("A:1-9", None), ("A:1-10", Some(alias(0)))] {
+        let mut stage = Stage::stable(1);
+        stage.exit(0);
+        stage.reports(0);
+        stage.position(1, "A:1-10", "A:1-10");
+        stage.position(2, "A:1-9", "A:1-9");
+        stage.revoke(1);
+        stage.revoke(2);
+        stage.everybody_reports();
+        assert_eq!(stage.set(0).ackers, [alias(2)].into());
+        stage.position(1, "A:1-9", "A:1-9");
+        stage.reports(1);
+        stage.come_back(0, 1, third);
+        stage.replication(0).source_uuid = None;
+        stage.pass(400, &[]);
+        let is_over = stage.set(0).epoch > Epoch(2);
+        assert_eq!(is_over, primary.is_some(), "{third}");
+        for index in [0, 2] {
+            stage.revoke(index);
+            stage.reports(index);
+        }
+        if let Some(primary) = primary {
+            let set = stage.set(0);
+            assert_eq!(set.primary, Some(primary), "{third}");
+            assert_eq!(set.start_gtid, gtids("A:1-10"));
         }
     }
 }
