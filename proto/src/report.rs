@@ -30,6 +30,9 @@ pub enum ThreadState {
     On,
 }
 
+/// Heartbeats come every 200 ms: without one for so long a replica has lost its source.
+pub const HEARTBEAT_AGE_MS: u64 = 1_000;
+
 /// The replication channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replication {
@@ -43,6 +46,16 @@ pub struct Replication {
     pub error: Option<String>,
     /// The server that the last connection to the source reached.
     pub source_uuid: Option<String>,
+}
+
+impl Replication {
+    /// Whether the source was heard a moment ago.
+    pub fn hears_source(&self) -> bool {
+        self.io == ThreadState::On
+            && self
+                .heartbeat_age_ms
+                .is_none_or(|age| age <= HEARTBEAT_AGE_MS)
+    }
 }
 
 /// The GTID sets of a tablet.

@@ -114,7 +114,9 @@ impl Settings {
             // A host that was cut off must never come back into a denial of service by its own retries.
             ("max_connect_errors", "1000000"),
             ("binlog_expire_logs_seconds", "604800"),
-            ("replica_parallel_workers", "4"),
+            // The commits of many writers share one sync on the primary; an applier with fewer workers than writers falls behind, and
+            // a failover waits for what it has not applied.
+            ("replica_parallel_workers", "16"),
             ("innodb_log_buffer_size", "16M"),
             ("table_open_cache", "1000"),
             ("table_definition_cache", "1000"),

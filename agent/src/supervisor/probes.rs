@@ -137,14 +137,13 @@ impl Beside {
 
 #[cfg(test)]
 mod tests {
-    use vt_agent_core::{Memory, Persisted, Process, Step, report};
     use vt_proto::{
         desired::{Desired, Goal},
-        epoch::{Generation, Incarnation},
-        topology::{Endpoint, Tablet, TabletKind},
+        epoch::Generation,
     };
 
     use super::*;
+    use crate::uplink::report::tests::a_report;
 
     fn probes(disk: disk::Progress) -> Arc<Probes> {
         Arc::new(Probes {
@@ -154,36 +153,9 @@ mod tests {
         })
     }
 
-    /// A report that was made while all was well.
+    /// What was told while all was well.
     fn last() -> Arc<Outgoing> {
-        let tablet = Tablet {
-            alias: "zone1-100".parse().unwrap(),
-            kind: TabletKind::Replica,
-            replica_set: "main".parse().unwrap(),
-            mysql: Endpoint {
-                host: "h".to_owned(),
-                port: 1,
-            },
-            router: None,
-        };
-        let observed = Observed {
-            boot_id: "boot".to_owned(),
-            process: Process::Up,
-            incarnation: Incarnation(1),
-            fence_marker: None,
-            role_marker: false,
-            server: None,
-            unresponsive_ms: None,
-            disk_free_bytes: None,
-            write_probe: None,
-            disk_probe: None,
-        };
-        let step = Step {
-            action: None,
-            blocked: None,
-        };
-        let (state, memory) = (Persisted::default(), Memory::default());
-        let report = report(&tablet, &observed, &state, &memory, None, &step);
+        let report = a_report();
         Arc::new(Outgoing { report, hot: false })
     }
 

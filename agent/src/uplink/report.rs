@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vt_proto::{
-    report::Report,
+    report::{Replication, Report},
     topology::Endpoint,
     wire::{AgentMessage, agent_uplink_client::AgentUplinkClient},
 };
@@ -195,8 +195,10 @@ impl Pace {
     }
 }
 
-/// Whether two reports differ in what somebody may wait for; ages and free space never matter, positions only when asked.
+/// Whether two reports differ in what somebody may wait for. Ages and free space do not matter, but that the source is no longer
+/// heard: a failover may wait for nothing else. Positions matter only when asked for.
 fn differs(one: &Report, other: &Report, with_positions: bool) -> bool {
+    let hears = |report: &Report| report.replication.as_ref().map(Replication::hears_source);
     let essence = |report: &Report| {
         let mut report = report.clone();
         report.disk_free_bytes = None;
@@ -221,5 +223,78 @@ fn differs(one: &Report, other: &Report, with_positions: bool) -> bool {
         }
         report
     };
-    essence(one) != essence(other)
+    hears(one) != hears(other) || essence(one) != essence(other)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use vt_agent_core::{Memory, Observed, Persisted, Process, Step, report};
+    use vt_proto::{
+        epoch::Incarnation,
+        report::{HEARTBEAT_AGE_MS, ThreadState},
+        topology::{Tablet, TabletKind},
+    };
+
+    use super::*;
+
+    /// A report that was made while all was well.
+    pub(crate) fn a_report() -> Report {
+        let tablet = Tablet {
+            alias: "zone1-100".parse().unwrap(),
+            kind: TabletKind::Replica,
+            replica_set: "main".parse().unwrap(),
+            mysql: Endpoint {
+                host: "h".to_owned(),
+                port: 1,
+            },
+            router: None,
+        };
+        let observed = Observed {
+            boot_id: "boot".to_owned(),
+            process: Process::Up,
+            incarnation: Incarnation(1),
+            fence_marker: None,
+            role_marker: false,
+            server: None,
+            unresponsive_ms: None,
+            disk_free_bytes: None,
+            write_probe: None,
+            disk_probe: None,
+        };
+        let step = Step {
+            action: None,
+            blocked: None,
+        };
+        let (state, memory) = (Persisted::default(), Memory::default());
+        report(&tablet, &observed, &state, &memory, None, &step)
+    }
+
+    #[test]
+    fn a_source_that_is_no_longer_heard_is_told_at_once_and_its_age_otherwise_is_not() {
+        let heard = |age_ms: u64, io: ThreadState| {
+            let mut report = a_report();
+            report.replication = Some(Replication {
+                source: Endpoint {
+                    host: "h".to_owned(),
+                    port: 2,
+                },
+                io,
+                sql: ThreadState::On,
+                heartbeat_age_ms: Some(age_ms),
+                lag_ms: Some(age_ms),
+                error: None,
+                source_uuid: None,
+            });
+            report
+        };
+        let fresh = heard(10, ThreadState::On);
+        for (age_ms, urgent) in [(HEARTBEAT_AGE_MS, false), (HEARTBEAT_AGE_MS + 1, true)] {
+            let later = heard(age_ms, ThreadState::On);
+            assert_eq!(differs(&fresh, &later, true), urgent, "{age_ms}");
+        }
+        let lost = heard(HEARTBEAT_AGE_MS + 1, ThreadState::On);
+        let older = heard(5 * HEARTBEAT_AGE_MS, ThreadState::On);
+        assert!(!differs(&lost, &older, true));
+        assert!(differs(&fresh, &heard(10, ThreadState::Connecting), false));
+    }
 }

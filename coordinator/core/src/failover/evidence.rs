@@ -7,16 +7,17 @@
 use vt_proto::{
     epoch::Incarnation,
     ids::TabletAlias,
-    report::{MysqldState, Replication, Report, ThreadState},
+    report::{MysqldState, Replication, Report},
 };
 
 use super::{Situation, writes};
 use crate::health::SILENCE_MS;
 
-/// Heartbeats come every 200 ms: without one for so long an acker has lost its source (class C).
-pub const HEARTBEAT_AGE_MS: u64 = 1_000;
-/// A mysqld that does not answer its agent for so long is hung, if its ackers do not hear it either.
-pub const UNRESPONSIVE_MS: u64 = 3_000;
+/// A mysqld whose agent has waited in vain for 1 s and then says so for this long is hung, if its ackers do not hear it either: a
+/// second question was not answered.
+pub const UNRESPONSIVE_MS: u64 = 500;
+/// A primary that is not heard for so long and is not taken for dead is told to people.
+const DOUBT_MS: u64 = 3_000;
 /// How long a restart in place may take before the exit counts again: a small crash recovery and some.
 pub const RESTART_PATIENCE_MS: u64 = 5_000;
 
@@ -67,7 +68,7 @@ pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> 
 
 /// Why a primary that is not heard is not taken for dead, for people to read.
 pub fn doubt(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String> {
-    let silent = situation.health.silent_ms(primary, situation.now) > UNRESPONSIVE_MS;
+    let silent = situation.health.silent_ms(primary, situation.now) > DOUBT_MS;
     if !silent {
         return None;
     }
@@ -160,24 +161,15 @@ pub fn ackers_hear_nothing(
                 format!("mysqld is {:?}", report.mysqld)
             }
             Some(report) => {
-                let hears = hears(report.replication.as_ref());
+                let replication = report.replication.as_ref();
                 answering += 1;
-                unheard += u32::from(!hears);
-                describe(report.replication.as_ref())
+                unheard += u32::from(!replication.is_some_and(Replication::hears_source));
+                describe(replication)
             }
         };
         evidence.push((format!("acker {acker}"), says));
     }
     (answering >= 1 && unheard * 2 > answering, evidence)
-}
-
-fn hears(replication: Option<&Replication>) -> bool {
-    replication.is_some_and(|replication| {
-        replication.io == ThreadState::On
-            && replication
-                .heartbeat_age_ms
-                .is_none_or(|age| age <= HEARTBEAT_AGE_MS)
-    })
 }
 
 fn describe(replication: Option<&Replication>) -> String {
