@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover fire hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover chaos soak fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -41,6 +41,12 @@ bench-coordinator: build ## vt-coordinator side by side with etcd; figures into 
 
 bench-failover: build ## TRIALS=20 EVENTS="": how long clients wait when hosts, servers and disks fail; needs root
 	BENCH_TRIALS=$(or $(TRIALS),20) BENCH_EVENTS="$(EVENTS)" tests/bench/failover
+
+chaos: build ## ROWS="": the fault matrix on three hosts with real mysqld, every row or some; needs root
+	$(scripts)/chaos matrix $(ROWS)
+
+soak: build ## MINUTES=30 SEED="": random faults of the matrix, also several at once; needs root
+	$(scripts)/chaos soak $(or $(MINUTES),30) $(SEED)
 
 # How long one run of `make fire` plays, and how many there are; VT_FIRE_SEED=N plays the plan of that seed again, then the next.
 SECONDS ?= 180

@@ -6,7 +6,16 @@ pub mod bench;
 pub mod fault;
 pub mod files;
 pub mod host;
+pub mod matrix;
+pub mod play;
+pub mod reader;
+pub mod row;
+pub mod rows;
+pub mod soak;
+pub mod stage;
+pub mod step;
 pub mod trial;
+pub mod verdict;
 
 /// Hosts with a coordinator and a tablet.
 pub const HOSTS: usize = 3;

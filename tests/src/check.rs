@@ -4,6 +4,7 @@ pub mod acked_writes;
 pub mod epochs;
 pub mod linearizable;
 pub mod one_primary;
+pub mod one_writer;
 pub mod revisions;
 pub mod same_state;
 

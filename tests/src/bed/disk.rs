@@ -24,6 +24,8 @@ pub struct Disk {
     image: PathBuf,
     mounted: PathBuf,
     frozen: bool,
+    /// Gives errors until it is mounted again.
+    broken: bool,
 }
 
 impl Disk {
@@ -33,6 +35,7 @@ impl Disk {
             image,
             mounted,
             frozen: false,
+            broken: false,
         };
         File::create(&disk.image)?.set_len(size)?;
         fs::create_dir_all(&disk.mounted)?;
@@ -116,8 +119,21 @@ impl Disk {
         Ok(())
     }
 
+    /// Whether everything fails until [`Disk::mount_again`].
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The filesystem finds itself damaged: whatever is written fails, for it is read-only from now on.
+    pub fn turn_read_only(&mut self) -> anyhow::Result<()> {
+        self.broken = true;
+        let arguments = ["-o".as_ref(), "remount,abort".as_ref()];
+        run_with("mount", arguments.iter().chain([&self.mounted.as_os_str()]))
+    }
+
     /// What was not synced is gone, and everything fails until [`Disk::mount_again`].
-    pub fn forget(&self) -> anyhow::Result<()> {
+    pub fn forget(&mut self) -> anyhow::Result<()> {
+        self.broken = true;
         let arguments = ["-c".as_ref(), FORGET.as_ref(), self.mounted.as_os_str()];
         run_with("python3", arguments)
     }
@@ -129,9 +145,11 @@ impl Disk {
     }
 
     /// Comes back with what was synced. Nobody may use it meanwhile.
-    pub fn mount_again(&self) -> anyhow::Result<()> {
+    pub fn mount_again(&mut self) -> anyhow::Result<()> {
         run_with("umount", [&self.mounted])?;
-        self.mount()
+        self.mount()?;
+        self.broken = false;
+        Ok(())
     }
 }
 

@@ -56,6 +56,16 @@ pub fn cut(from: usize, to: usize) -> anyhow::Result<()> {
     ))
 }
 
+/// What `from` sends to, or as, a server on that port no longer reaches `to`.
+pub fn cut_port(from: usize, to: usize, port: u16) -> anyhow::Result<()> {
+    for side in ["dport", "sport"] {
+        run(&format!(
+            "nft add rule bridge bed loss iifname m{from} oifname m{to} tcp {side} {port} drop"
+        ))?;
+    }
+    Ok(())
+}
+
 /// What clients send no longer reaches the host.
 pub fn cut_from_clients(host: usize) -> anyhow::Result<()> {
     run(&format!(

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::process::Command;
 
@@ -77,14 +76,7 @@ impl Bed {
     /// Whatever was done is taken back, everything runs, and the cluster is whole.
     pub async fn heal(&mut self) -> anyhow::Result<ReplicaSet> {
         network::heal(FRONT + 1)?;
-        for host in &mut self.hosts {
-            if let Some(disk) = &mut host.disk {
-                disk.thaw()?;
-                disk.free()?;
-            }
-            host.signal(EVERYTHING, Signal::SIGCONT)?;
-            host.start()?;
-        }
+        self.hosts.iter_mut().try_for_each(Host::heal)?;
         self.wait_until_whole(PATIENCE).await
     }
 

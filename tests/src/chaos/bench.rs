@@ -1,12 +1,14 @@
 //! How long clients wait when something happens: many trials of each kind, as a table with the targets.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use serde::Serialize;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use super::{
     bed::Bed,
     fault::Fault,
+    matrix,
     trial::{self, Outcome},
 };
 
@@ -55,10 +57,11 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// A line of the table; milliseconds.
-#[derive(Serialize)]
-struct Line {
-    event: &'static str,
+#[derive(Serialize, Deserialize)]
+pub struct Line {
+    event: String,
     trials: usize,
+    /// Lost something, did not come back, or nothing was written before it was healed.
     failed: usize,
     gap_p50: Option<u128>,
     gap_max: Option<u128>,
@@ -70,37 +73,53 @@ struct Line {
     refused: u64,
 }
 
-/// Plays so many trials of each of these rows and writes the figures into a file. Returns whether every trial kept its promises.
-pub async fn run(
-    bed: &mut Bed,
-    only: &[String],
-    trials: usize,
-    file: &Path,
-) -> anyhow::Result<bool> {
-    let mut lines = Vec::new();
-    let chosen = |row: &&Row| only.is_empty() || only.iter().any(|name| name == row.name);
-    for row in ROWS.iter().filter(chosen) {
-        let mut outcomes = Vec::new();
-        let mut failed = 0;
-        for number in 1..=trials {
-            match trial::play(bed, row.fault).await {
-                Ok(outcome) => {
-                    println!("{} {number}: {outcome}", row.name);
-                    outcomes.push(outcome);
-                }
-                Err(error) => {
-                    println!("FOUND: {} {number}: {error:#}", row.name);
-                    failed += 1;
-                    bed.heal().await?;
-                }
+impl Line {
+    /// Of a row for which there was no bed.
+    pub fn not_played(event: &str) -> Self {
+        Self {
+            event: event.to_owned(),
+            trials: 0,
+            failed: 1,
+            gap_p50: None,
+            gap_max: None,
+            target_p50: 0,
+            target_p99: 0,
+            whole_p50: None,
+            whole_max: None,
+            unknown: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether every trial kept its promises.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+}
+
+/// Plays so many trials of a row and adds its line to the file. Returns whether every trial kept its promises.
+pub async fn run(bed: &mut Bed, name: &str, trials: usize, file: &Path) -> anyhow::Result<bool> {
+    let mut rows = ROWS.iter().filter(|row| row.name == name);
+    let row = rows.next().context("a row of that name")?;
+    let mut outcomes = Vec::new();
+    let mut failed = 0;
+    for number in 1..=trials {
+        match trial::play(bed, row.fault).await {
+            Ok(outcome) => {
+                println!("{} {number}: {outcome}", row.name);
+                failed += usize::from(outcome.gap.is_none());
+                outcomes.push(outcome);
+            }
+            Err(error) => {
+                println!("FOUND: {} {number}: {error:#}", row.name);
+                failed += 1;
+                bed.heal().await?;
             }
         }
-        tell_worst(row, &outcomes);
-        lines.push(line(row, &outcomes, failed));
     }
-    println!("{}", table(&lines));
-    fs::write(file, serde_json::to_string_pretty(&lines)?)?;
-    Ok(lines.iter().all(|line| line.failed == 0))
+    tell_worst(row, &outcomes);
+    matrix::append(file, &line(row, trials, &outcomes, failed))?;
+    Ok(failed == 0)
 }
 
 /// Where the time of the longest gap went.
@@ -120,14 +139,14 @@ fn tell_worst(row: &Row, outcomes: &[Outcome]) {
     }
 }
 
-fn line(row: &Row, outcomes: &[Outcome], failed: usize) -> Line {
+fn line(row: &Row, trials: usize, outcomes: &[Outcome], failed: usize) -> Line {
     // Where nothing came, there is no figure to tell.
     let gaps: Option<Vec<_>> = outcomes.iter().map(|it| it.gap).collect();
     let gaps = gaps.unwrap_or_default();
     let wholes: Vec<_> = outcomes.iter().map(|it| it.whole).collect();
     Line {
-        event: row.name,
-        trials: outcomes.len() + failed,
+        event: row.name.to_owned(),
+        trials,
         failed,
         gap_p50: median(&gaps),
         gap_max: gaps.iter().max().map(Duration::as_millis),
@@ -146,7 +165,8 @@ fn median(times: &[Duration]) -> Option<u128> {
     sorted.get(sorted.len() / 2).map(Duration::as_millis)
 }
 
-fn table(lines: &[Line]) -> String {
+/// All lines, for people.
+pub fn table(lines: &[Line]) -> String {
     let mut text = "| event | trials | gap p50 / target | longest gap / target p99 | whole p50 / longest | unknown | refused | lost |\n\
                     |---|---|---|---|---|---|---|---|\n"
         .to_owned();

@@ -90,6 +90,11 @@ impl Files {
         self.directory.join(format!("disk{host}"))
     }
 
+    /// Where the disk of a host's coordinator is mounted.
+    pub fn coordinator_disk(&self, host: usize) -> PathBuf {
+        self.directory.join(format!("coordinator{host}"))
+    }
+
     /// All coordinators, as `host:port,host:port`.
     pub fn coordinators(&self) -> String {
         let address = |host| format!("{}:{GRPC_PORT}", network::address(host));
@@ -104,6 +109,31 @@ impl Files {
     /// The routers' own login at the mysqld of a host.
     pub fn mysqld(&self, host: usize) -> Login {
         self.login(host, MYSQLD_PORT, "vt_app")
+    }
+
+    /// A session that may everything, at the mysqld of a host; also where its network is gone.
+    pub fn admin(&self, host: usize) -> mysql_async::Opts {
+        let socket = self.disk(host).join("data/mysqld.sock");
+        mysql_async::OptsBuilder::default()
+            .socket(Some(socket.display().to_string()))
+            .user(Some("vt_admin"))
+            .pass(Some(&self.password))
+            .into()
+    }
+
+    /// MySQL's own client, as the root user of the host: by its socket and without a password.
+    pub fn root(&self, host: usize) -> anyhow::Result<Command> {
+        let prefix = std::env::var_os("VT_MYSQL_PREFIX").context("set VT_MYSQL_PREFIX")?;
+        let mut client = Command::new(Path::new(&prefix).join("bin/mysql"));
+        let socket = self.disk(host).join("data/mysqld.sock");
+        client
+            .args(["--no-defaults", "--user=root", "--socket"])
+            .arg(socket);
+        client
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(client)
     }
 
     fn login(&self, host: usize, port: u16, user: &str) -> Login {
@@ -150,7 +180,7 @@ impl Files {
             "cluster = \"chaos\"\nmember_id = {}\ndata_dir = {:?}\nlisten = \"{address}:{GRPC_PORT}\"\n\
              http_listen = \"{address}:{HTTP_PORT}\"\n[members]\n{members}{}",
             host + 1,
-            self.directory.join(format!("coordinator{host}")),
+            self.coordinator_disk(host).join("data"),
             self.tls(&format!("coordinator-{host}"))
         )
     }

@@ -16,11 +16,13 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{FRONT, HOSTS, files::Files};
+use super::{FRONT, HOSTS, bed::EVERYTHING, files::Files};
 use crate::bed::{disk::Disk, network};
 
 /// Bytes of a mysqld's filesystem: a small server and the binary logs of a run.
 const DISK_SIZE: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes of a coordinator's filesystem.
+const COORDINATOR_DISK_SIZE: u64 = 256 * 1024 * 1024;
 /// A killed process is gone by then, unless its disk is frozen.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks.
@@ -41,20 +43,27 @@ pub struct Host {
     files: Files,
     /// Of its mysqld; the host of the application has none.
     pub disk: Option<Disk>,
+    /// Of its coordinator.
+    coordinator_disk: Option<Disk>,
     children: Vec<Child>,
 }
 
 impl Host {
-    /// Makes its disk; nothing runs yet.
+    /// Makes its disks; nothing runs yet.
     pub fn make(number: usize, files: &Files) -> anyhow::Result<Self> {
         let image = files.directory.join(format!("disk{number}.image"));
         let disk = (number < FRONT)
             .then(|| Disk::make(image, files.disk(number), DISK_SIZE))
             .transpose()?;
+        let image = files.directory.join(format!("coordinator{number}.image"));
+        let coordinator_disk = (number < FRONT)
+            .then(|| Disk::make(image, files.coordinator_disk(number), COORDINATOR_DISK_SIZE))
+            .transpose()?;
         Ok(Self {
             number,
             files: files.clone(),
             disk,
+            coordinator_disk,
             children: Vec::new(),
         })
     }
@@ -62,6 +71,13 @@ impl Host {
     /// The disk of its mysqld.
     pub fn disk(&mut self) -> anyhow::Result<&mut Disk> {
         self.disk.as_mut().context("a host with a mysqld")
+    }
+
+    /// The disk of its coordinator.
+    pub fn coordinator_disk(&mut self) -> anyhow::Result<&mut Disk> {
+        self.coordinator_disk
+            .as_mut()
+            .context("a host with a coordinator")
     }
 
     /// Starts what does not run: what its service manager would start.
@@ -77,6 +93,27 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Takes back whatever was done to its disk and its processes, and starts what does not run.
+    pub fn heal(&mut self) -> anyhow::Result<()> {
+        for disk in self.disk.iter_mut().chain(&mut self.coordinator_disk) {
+            disk.thaw()?;
+        }
+        self.signal(EVERYTHING, Signal::SIGCONT)?;
+        if self.disk.as_ref().is_some_and(Disk::is_broken) {
+            self.start_over()?;
+        }
+        for disk in self.disk.iter().chain(&self.coordinator_disk) {
+            disk.free()?;
+        }
+        self.start()
+    }
+
+    /// All its processes end, and its disk is mounted anew.
+    pub fn start_over(&mut self) -> anyhow::Result<()> {
+        self.kill(EVERYTHING)?;
+        self.disk()?.mount_again()
     }
 
     fn spawn(&mut self, name: &str) -> anyhow::Result<()> {

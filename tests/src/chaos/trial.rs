@@ -64,7 +64,7 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
     bed.lead(fault.leader(host)).await?;
     let seen = bed.events_after(0).await?;
     let seen = seen.iter().map(|event| event.sequence).max().unwrap_or(0);
-    let writers = Writers::start(&[bed.files.router(FRONT)], KEYSPACE, WRITERS).await?;
+    let writers = Writers::start_anew(&[bed.files.router(FRONT)], KEYSPACE, WRITERS).await?;
     let went_on = go_on(&writers, PATIENCE).await;
     ensure!(
         went_on,
@@ -83,7 +83,7 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
         true
     };
     let resumed = served && go_on(&writers, FAILOVER_LIMIT).await;
-    let gap = resumed.then(|| writers.so_far().longest_gap);
+    let gap = resumed.then(|| writers.longest_gap());
     let healed = if fault.heals_itself() {
         began
     } else {
@@ -111,9 +111,9 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
 
 /// Whether more is written within the limit.
 async fn go_on(writers: &Writers, limit: Duration) -> bool {
-    let wanted = writers.so_far().acknowledged.len() + WRITES_BETWEEN;
+    let wanted = writers.count() + WRITES_BETWEEN;
     let deadline = Instant::now() + limit;
-    while writers.so_far().acknowledged.len() < wanted {
+    while writers.count() < wanted {
         if Instant::now() >= deadline {
             return false;
         }

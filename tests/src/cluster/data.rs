@@ -89,7 +89,8 @@ pub async fn check_tablets(
     Ok(())
 }
 
-async fn wait_until_equal(
+/// Waits until all tablets hold the same.
+pub async fn wait_until_equal(
     logins: &[(String, Login)],
     keyspace: &str,
 ) -> anyhow::Result<Vec<(String, Holding)>> {

@@ -31,8 +31,20 @@ pub struct ReplicaSet {
     pub phase: String,
     pub primary: Option<String>,
     pub serving: bool,
+    /// Why nothing goes on, and who would change that.
+    #[serde(default)]
+    pub blocked: Option<String>,
     pub ackers: Vec<String>,
+    /// The epochs that are over.
+    #[serde(default)]
+    pub history: Vec<FinishedEpoch>,
     pub tablets: Vec<Tablet>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct FinishedEpoch {
+    pub epoch: u64,
+    pub primary: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +57,8 @@ pub struct Tablet {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
+    #[serde(default)]
+    pub blocked: Option<String>,
     pub super_read_only: Option<bool>,
     pub semi_sync_source: Option<bool>,
     pub semi_sync_replica: Option<bool>,

@@ -1,10 +1,11 @@
 //! Writers that remember what was acknowledged, and the check that finds it all afterwards.
 //!
 //! Every attempt writes a new unique id. An attempt ends as acknowledged (OK received), refused (an error that says it did not happen)
-//! or unknown (the connection broke, or the router said so). Only acknowledged ids must be found; none may appear twice.
+//! or unknown (the connection broke, or the router said so). Acknowledged ids must be found, refused ones must not; none may appear
+//! twice. Each row says which server wrote it, so that one can see afterwards whether two of them did at the same time.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,6 +36,10 @@ pub struct Ledger {
     pub unknown: BTreeSet<u64>,
     /// Attempts that were refused with an error.
     pub refused: u64,
+    /// Those of them that reached a server.
+    pub refused_ids: BTreeSet<u64>,
+    /// When each acknowledged attempt began and ended.
+    pub times: BTreeMap<u64, (Instant, Instant)>,
     /// The longest time between two successful writes of all writers together.
     pub longest_gap: Duration,
     pub errors: Vec<String>,
@@ -42,7 +47,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    fn note(&mut self, id: u64, outcome: Outcome) {
+    fn note(&mut self, id: u64, began: Instant, outcome: Outcome) {
         match outcome {
             Outcome::Acknowledged => {
                 let now = Instant::now();
@@ -52,14 +57,26 @@ impl Ledger {
                 self.longest_gap = self.longest_gap.max(gap);
                 self.last_success = Some(now);
                 self.acknowledged.insert(id);
-                return;
+                self.times.insert(id, (began, now));
             }
-            Outcome::Refused(_) => self.refused += 1,
-            Outcome::Unknown(_) => drop(self.unknown.insert(id)),
+            Outcome::Refused(error) => {
+                self.refused_ids.insert(id);
+                self.refuse(error);
+            }
+            Outcome::Unknown(error) => {
+                self.unknown.insert(id);
+                self.keep_error(error);
+            }
         }
-        if let (Outcome::Refused(error) | Outcome::Unknown(error), true) =
-            (outcome, self.errors.len() < ERRORS_KEPT_MAX)
-        {
+    }
+
+    fn refuse(&mut self, error: String) {
+        self.refused += 1;
+        self.keep_error(error);
+    }
+
+    fn keep_error(&mut self, error: String) {
+        if self.errors.len() < ERRORS_KEPT_MAX {
             self.errors.push(error);
         }
     }
@@ -117,9 +134,46 @@ impl Writers {
         Ok(writers)
     }
 
+    /// The same with an empty table: what an earlier run wrote was looked for, and is gone.
+    pub async fn start_anew(
+        logins: &[Login],
+        keyspace: &str,
+        per_login: usize,
+    ) -> anyhow::Result<Self> {
+        let first = logins.first();
+        let first = first.context("name at least one router to write through")?;
+        let mut connection = connect(first, keyspace).await?;
+        let drop_table = "DROP TABLE IF EXISTS acknowledged_write";
+        let dropped = connection.query_drop(drop_table).await;
+        dropped.context("drop the table acknowledged_write")?;
+        drop(connection);
+        Self::start(logins, keyspace, per_login).await
+    }
+
     /// What has been seen until now.
     pub fn so_far(&self) -> Ledger {
         lock(&self.ledger).clone()
+    }
+
+    /// How many writes were acknowledged until now.
+    pub fn count(&self) -> usize {
+        lock(&self.ledger).acknowledged.len()
+    }
+
+    /// The longest time between two successful writes until now, and the time since the last one where that is longer.
+    pub fn longest_gap(&self) -> Duration {
+        let ledger = lock(&self.ledger);
+        let since = ledger
+            .last_success
+            .map_or(Duration::ZERO, |it| it.elapsed());
+        ledger.longest_gap.max(since)
+    }
+
+    /// Forgets the gaps until now.
+    pub fn forget_gaps(&self) {
+        let mut ledger = lock(&self.ledger);
+        ledger.longest_gap = Duration::ZERO;
+        ledger.last_success = Some(Instant::now());
     }
 
     /// Lets every writer end its attempt and returns what all have seen.
@@ -158,24 +212,25 @@ async fn write_until_stopped(
             None => match connect(login, keyspace).await {
                 Ok(live) => live,
                 Err(error) => {
-                    lock(ledger).note(0, Outcome::Refused(format!("{error:#}")));
+                    lock(ledger).refuse(format!("{error:#}"));
                     tokio::time::sleep(RECONNECT_PAUSE).await;
                     continue;
                 }
             },
         };
         let id = next.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
         let outcome = write_once(&mut live, id).await;
         if !matches!(outcome, Outcome::Unknown(_)) {
             connection = Some(live);
         }
-        lock(ledger).note(id, outcome);
+        lock(ledger).note(id, began, outcome);
     }
 }
 
 async fn write_once(connection: &mut Conn, id: u64) -> Outcome {
-    let insert =
-        format!("INSERT INTO acknowledged_write (id, payload) VALUES ({id}, 'written once')");
+    // Which server this is stays in the row.
+    let insert = format!("INSERT INTO acknowledged_write (id, payload) VALUES ({id}, @@server_id)");
     match tokio::time::timeout(STATEMENT_TIME_MAX, connection.query_drop(insert)).await {
         Ok(Ok(())) => Outcome::Acknowledged,
         Ok(Err(mysql_async::Error::Server(error)))
@@ -188,17 +243,24 @@ async fn write_once(connection: &mut Conn, id: u64) -> Outcome {
     }
 }
 
+/// All ids that a server has, with the server that wrote each.
+pub async fn found(login: &Login, database: &str) -> anyhow::Result<BTreeMap<u64, String>> {
+    let mut connection = connect(login, database).await?;
+    let found: Vec<(u64, String)> = connection
+        .query("SELECT id, payload FROM acknowledged_write")
+        .await
+        .context("read what was written")?;
+    Ok(found.into_iter().collect())
+}
+
 /// The acknowledged ids that a server does not have.
 pub async fn missing(
     login: &Login,
     database: &str,
     ledger: &Ledger,
 ) -> anyhow::Result<BTreeSet<u64>> {
-    let mut connection = connect(login, database).await?;
-    let found: Vec<u64> = connection
-        .query("SELECT id FROM acknowledged_write")
-        .await
-        .context("read what was written")?;
-    let found: BTreeSet<u64> = found.into_iter().collect();
-    Ok(ledger.acknowledged.difference(&found).copied().collect())
+    let found = found(login, database).await?;
+    let is_missing = |id: &&u64| !found.contains_key(id);
+    let missing = ledger.acknowledged.iter().filter(is_missing);
+    Ok(missing.copied().collect())
 }
