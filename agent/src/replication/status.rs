@@ -1,7 +1,10 @@
 //! Reads what mysqld says of itself. The order of the queries is part of the meaning: flags and thread states first, GTID sets
 //! last, so that what is said of a closed server or a stopped thread is final.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use mysql_async::{Row, from_row_opt, prelude::FromRow};
 use vt_agent_core::{Channel, SchemaChangeState, Server};
@@ -79,10 +82,32 @@ const AGES: &str = "SELECT \
 
 type Ages = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
+/// How far the source's stream was read, and since when no further: within a long transaction there are neither heartbeats nor
+/// ends of transactions, and it is heard all the same.
+#[derive(Debug, Default)]
+pub struct Stream {
+    read_to: Option<(String, String)>,
+    moved: Option<Instant>,
+}
+
+impl Stream {
+    /// Time since it moved, as far as that was seen.
+    fn moved_ms(&mut self, now: Instant, read_to: Option<(String, String)>) -> Option<u64> {
+        if self.read_to != read_to {
+            let known = self.read_to.is_some();
+            self.moved = known.then_some(now);
+            self.read_to = read_to;
+        }
+        let moved_ms = now.duration_since(self.moved?).as_millis();
+        Some(u64::try_from(moved_ms).unwrap_or(u64::MAX))
+    }
+}
+
 /// Observes the server. `io_age_ms` is how long ago the IO thread was started, if that is known.
 pub async fn observe(
     conn: &mut AdminConn,
     interest: &Interest,
+    stream: &mut Stream,
     io_age_ms: Option<u64>,
 ) -> Result<Server, StatusError> {
     let queries = [FLAGS, COUNTERS, CHANNEL, EXECUTED, AGES].join("; ");
@@ -97,9 +122,12 @@ pub async fn observe(
     let mut channel = row.as_ref().map(read_channel).transpose()?;
     let retrieved = row.as_ref().and_then(|row| text(row, "Retrieved_Gtid_Set"));
     let received = executed.union(&gtid_set(&retrieved.unwrap_or_default())?);
-    if let Some(channel) = &mut channel {
+    if let (Some(channel), Some(row)) = (&mut channel, &row) {
         let ages: Ages = first(ages)?.unwrap_or_default();
         judge_ages(channel, ages, received == executed, io_age_ms);
+        let read_to = text(row, "Source_Log_File").zip(text(row, "Read_Source_Log_Pos"));
+        let moved_ms = stream.moved_ms(Instant::now(), read_to);
+        channel.heartbeat_age_ms = youngest(channel.heartbeat_age_ms, moved_ms);
     }
     let app_transactions = match interest.app_transactions {
         true => count_app_transactions(conn).await?,
@@ -207,10 +235,7 @@ fn thread_state(text: &str) -> ThreadState {
 fn judge_ages(channel: &mut Channel, ages: Ages, all_applied: bool, io_age_ms: Option<u64>) {
     let ms = |age: Option<i64>| age.map(|age_us| u64::try_from(age_us / 1_000).unwrap_or(0));
     let (heartbeat, event, stream, applying) = (ms(ages.0), ms(ages.1), ms(ages.2), ms(ages.3));
-    channel.heartbeat_age_ms = match (heartbeat, event) {
-        (Some(heartbeat), Some(event)) => Some(heartbeat.min(event)),
-        (one, other) => one.or(other),
-    };
+    channel.heartbeat_age_ms = youngest(heartbeat, event);
     // A heartbeat is sent when there is nothing to send; under load there is none, and the stream's own delay must do.
     let since_start = |age: Option<u64>| {
         age.is_some_and(|age_ms| io_age_ms.is_none_or(|io_age_ms| age_ms < io_age_ms))
@@ -223,6 +248,10 @@ fn judge_ages(channel: &mut Channel, ages: Ages, all_applied: bool, io_age_ms: O
         (_, false, Some(age_ms)) => Some(age_ms),
         _ => None,
     };
+}
+
+fn youngest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 async fn count_app_transactions(conn: &mut AdminConn) -> Result<u32, StatusError> {
@@ -285,6 +314,8 @@ async fn read_schema_changes(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn channel(io: ThreadState) -> Channel {
@@ -395,5 +426,17 @@ mod tests {
             let judged = judged(io, ages, applied, io_age);
             assert_eq!(judged, (caught_up, age, lag), "{name}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_moves_is_heard() {
+        let (mut stream, began) = (Stream::default(), Instant::now());
+        let looks = [(0, 4), (700, 4), (1_400, 900), (2_100, 900), (2_800, 1_800)];
+        let seen = looks.map(|(at_ms, position)| {
+            let read_to = ("binlog.000001".to_owned(), position.to_string());
+            stream.moved_ms(began + Duration::from_millis(at_ms), Some(read_to))
+        });
+        // Nothing is known of the time before the first look.
+        assert_eq!(seen, [None, None, Some(0), Some(700), Some(0)]);
     }
 }

@@ -63,6 +63,8 @@ pub struct Host {
     answered: Option<(Incarnation, Instant)>,
     /// It has answered in this life, and was asked in vain then.
     silent: Option<Instant>,
+    /// How far the source's stream was read.
+    stream: status::Stream,
     /// What is written to the agent's directory for the guard.
     pub(super) marks: DiskWrites,
     pub(super) probes: Arc<Probes>,
@@ -129,6 +131,7 @@ impl Host {
             },
             credentials,
             owner: tablet.alias.to_string(),
+            stream: status::Stream::default(),
             marks: DiskWrites::default(),
             probes: Arc::new(Probes::start(layout.clone(), writer, cancel)),
             layout,
@@ -280,7 +283,7 @@ impl Host {
         io_age_ms: Option<u64>,
     ) -> Result<vt_agent_core::Server, status::StatusError> {
         let conn = self.pool.main().await?;
-        status::observe(conn, interest, io_age_ms).await
+        status::observe(conn, interest, &mut self.stream, io_age_ms).await
     }
 
     /// Takes over the guard's newest word; a missing guard is started anew, where it is ours to start.

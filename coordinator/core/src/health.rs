@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vt_proto::{
     ids::TabletAlias,
-    report::{MysqldState, Report, ThreadState, WriteCause},
+    report::{MysqldState, Replication, Report, ThreadState, WriteCause},
 };
 
 use crate::event::Now;
@@ -39,6 +39,10 @@ pub struct TabletHealth {
     pub deaf_since_ms: Option<u64>,
     /// Since when its own writes to mysqld hang, and not for want of acknowledgements.
     pub writes_hang_since_ms: Option<u64>,
+    /// Since when its own writes to mysqld wait for acknowledgements.
+    pub commits_wait_since_ms: Option<u64>,
+    /// Since when its mysqld runs and does not hear its source.
+    pub source_lost_since_ms: Option<u64>,
     /// Since when its own writes to mysqld's disk do not arrive there.
     pub bad_disk_since_ms: Option<u64>,
     /// Its stream has ended and no new one has brought a report.
@@ -110,6 +114,8 @@ impl Health {
                     &mut tablet.not_answering_since_ms,
                     &mut tablet.deaf_since_ms,
                     &mut tablet.writes_hang_since_ms,
+                    &mut tablet.commits_wait_since_ms,
+                    &mut tablet.source_lost_since_ms,
                     &mut tablet.bad_disk_since_ms,
                 ] {
                     *since = since.map(|_| now.monotonic_ms);
@@ -165,6 +171,12 @@ impl Health {
             not_answering_since_ms: since(!answering, |before| before.not_answering_since_ms),
             deaf_since_ms: since(!receives(&report), |before| before.deaf_since_ms),
             writes_hang_since_ms: since(writes_hang(&report), |before| before.writes_hang_since_ms),
+            commits_wait_since_ms: since(commits_wait(&report), |before| {
+                before.commits_wait_since_ms
+            }),
+            source_lost_since_ms: since(has_lost_source(&report), |before| {
+                before.source_lost_since_ms
+            }),
             bad_disk_since_ms: since(report.has_bad_disk(), |before| before.bad_disk_since_ms),
             stream_ended: false,
             report,
@@ -244,12 +256,22 @@ pub fn receives(report: &Report) -> bool {
 
 /// A write that waits for acknowledgements is in the binary log: it tells of the ackers. One that is refused does not hang.
 fn writes_hang(report: &Report) -> bool {
-    let failure = report
-        .write_probe
-        .as_ref()
-        .and_then(|probe| probe.failure.as_ref());
-    failure
-        .is_some_and(|failure| matches!(failure.cause, WriteCause::Unknown | WriteCause::DiskSpace))
+    let causes = [WriteCause::Unknown, WriteCause::DiskSpace];
+    write_cause(report).is_some_and(|cause| causes.contains(&cause))
+}
+
+fn commits_wait(report: &Report) -> bool {
+    write_cause(report) == Some(WriteCause::Acknowledgements)
+}
+
+fn write_cause(report: &Report) -> Option<WriteCause> {
+    let failure = report.write_probe.as_ref()?.failure.as_ref()?;
+    Some(failure.cause)
+}
+
+fn has_lost_source(report: &Report) -> bool {
+    let replication = report.replication.as_ref();
+    report.mysqld == MysqldState::Running && !replication.is_some_and(Replication::hears_source)
 }
 
 fn service(report: &Report) -> Service {

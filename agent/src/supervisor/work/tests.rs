@@ -21,7 +21,7 @@ use crate::{
     },
     replication::{
         control, semisync,
-        status::{Interest, observe},
+        status::{Interest, Stream, observe},
     },
 };
 
@@ -81,7 +81,9 @@ impl Pair {
         let before = value(theirs, beats).await;
         control::start_io_thread(theirs).await.unwrap();
         until("a heartbeat of this connection", async || {
-            let seen = observe(theirs, &Interest::default(), None).await.ok()?;
+            let seen = observe(theirs, &Interest::default(), &mut Stream::default(), None)
+                .await
+                .ok()?;
             let is_on = seen.channel?.io == ThreadState::On;
             (is_on && value(theirs, beats).await != before).then_some(())
         })
@@ -94,8 +96,12 @@ impl Pair {
         let waiting = tokio::spawn(async move { writer.execute_within(statement, NEVER).await });
         let (ours, theirs) = (&mut self.ours, &mut self.theirs);
         until("the waiting commit in the relay log", async || {
-            let here = observe(ours, &Interest::default(), None).await.ok()?;
-            let there = observe(theirs, &Interest::default(), None).await.ok()?;
+            let here = observe(ours, &Interest::default(), &mut Stream::default(), None)
+                .await
+                .ok()?;
+            let there = observe(theirs, &Interest::default(), &mut Stream::default(), None)
+                .await
+                .ok()?;
             let of_source = |set: &GtidSet| set.of_server(&here.server_uuid).count();
             (of_source(&there.received) > of_source(&here.executed)).then_some(())
         })
@@ -109,7 +115,9 @@ impl Pair {
             ackers: memory.is_late(now_ms),
             ..Interest::default()
         };
-        let server = observe(&mut self.ours, &interest, None).await.unwrap();
+        let server = observe(&mut self.ours, &interest, &mut Stream::default(), None)
+            .await
+            .unwrap();
         let (persisted, desired) = orders(&server.server_uuid);
         let observed = Observed {
             boot_id: "boot".to_owned(),

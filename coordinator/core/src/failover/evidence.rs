@@ -2,7 +2,7 @@
 //!
 //! Conclusive at once: the guard saw mysqld exit. Otherwise two silences that do not share a cause: ours (its agent is silent,
 //! or its mysqld does not answer) and its ackers' (no heartbeat). Ackers that hear it forbid the conclusion, unless its own agent
-//! says that its writes hang with its disk (`writes`).
+//! says that its writes hang with its disk. An acker's silence and the primary's waiting commits are two more (`writes`).
 
 use vt_proto::{
     epoch::Incarnation,
@@ -46,6 +46,9 @@ pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> 
     }
     if situation.mass_failure {
         return None;
+    }
+    if let Some(death) = writes::cut_off(situation, primary) {
+        return Some(death);
     }
     let silent_ms = situation.health.silent_ms(primary, situation.now);
     let hung_ms = not_answering_ms(situation, primary);

@@ -2,7 +2,7 @@
 //!
 //! Two classes that do not share a cause make a death: its writes to mysqld hang, and its writes to mysqld's disk do not arrive, or
 //! mysqld says that it waits for space. Writes that hang on a healthy disk are saturation or a lock: an alarm and never a death.
-//! Writes that wait for acknowledgements tell of the ackers. Nothing is concluded while no acker has a healthy disk: a storage that
+//! Writes that wait for acknowledgements tell of the ackers, and make a death only if these run and have lost it. Nothing is concluded while no acker has a healthy disk: a storage that
 //! all share, or data that fill every disk alike, would only send writers around.
 
 use vt_proto::{
@@ -11,12 +11,19 @@ use vt_proto::{
     topology::{Phase, ReplicaSet},
 };
 
-use super::{Situation, Verdict, evidence::Death, planned::fit, table::Trigger};
+use super::{
+    Situation, Verdict,
+    evidence::{Death, ackers_hear_nothing},
+    planned::fit,
+    table::Trigger,
+};
 use crate::health::TabletHealth;
 
 /// After the second that the agent gives each write: over so long its reports say without a break that writes hang before the primary
 /// is dead, which takes three of them. An agent that slept finds its own writes late when it wakes, and done a moment later.
 pub const HANGING_MS: u64 = 500;
+/// For so long commits wait and ackers that run hear nothing before that is taken for more than a reconnection.
+pub const CUT_OFF_MS: u64 = 1_000;
 /// A disk that takes nothing while writes to mysqld still return is left in peace for so long.
 pub const BAD_DISK_MS: u64 = 2_000;
 /// A record younger than this was changed a moment ago: a primary that could not hand over is not asked again at once.
@@ -48,6 +55,37 @@ pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> 
             (format!("disk of {primary}"), disk),
         ],
         why,
+    })
+}
+
+/// The death of a primary whose commits wait although most of its ackers run: what they have lost is the way to it, a cut network or
+/// a lock that lets nobody log in, and to each other they may find it. Those that come back a moment later are waited for.
+pub fn cut_off(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
+    let health = situation.health.get(primary)?;
+    let waiting_ms = heard_ms(health, health.commits_wait_since_ms)?;
+    let has_lost_it = |acker: &&TabletAlias| {
+        let acker = situation.health.get(acker);
+        let lost_ms = acker.and_then(|acker| heard_ms(acker, acker.source_lost_since_ms));
+        lost_ms.is_some_and(|ms| ms > CUT_OFF_MS)
+    };
+    let runs = |acker: &&TabletAlias| situation.answer(acker).is_some_and(is_running);
+    let running: Vec<_> = situation.record().ackers.iter().filter(runs).collect();
+    let lost = running.iter().copied().filter(has_lost_it).count();
+    if waiting_ms <= CUT_OFF_MS || lost * 2 <= running.len() {
+        return None;
+    }
+    let (_, mut evidence) = ackers_hear_nothing(situation, primary);
+    let failure = failure(&health.report)?;
+    let words = format!(
+        "a commit waits for acknowledgements for {} ms",
+        failure.since_ms
+    );
+    evidence.insert(0, (format!("primary {primary}"), words));
+    Some(Death {
+        conclusive: false,
+        restartable: None,
+        why: "its commits wait, and its ackers run and have lost it".to_owned(),
+        evidence,
     })
 }
 
@@ -163,10 +201,14 @@ fn healthy_acker<'a>(situation: &Situation<'a>, primary: &TabletAlias) -> Option
     ackers.iter().find(|acker| {
         *acker != primary
             && situation.is_promotable(acker)
-            && situation.answer(acker).is_some_and(|report| {
-                report.mysqld == MysqldState::Running && !report.has_bad_disk()
-            })
+            && situation
+                .answer(acker)
+                .is_some_and(|report| is_running(report) && !report.has_bad_disk())
     })
+}
+
+fn is_running(report: &Report) -> bool {
+    report.mysqld == MysqldState::Running
 }
 
 fn disk_words(report: &Report) -> String {

@@ -241,3 +241,64 @@ fn a_hand_over_is_not_asked_for_again_at_once() {
     stage.pass(3_000, &[]);
     assert!(matches!(stage.set(0).phase, Phase::Switching { .. }));
 }
+
+/// Commits of the primary wait; what its ackers hear of it.
+fn cut_off(hear: [Option<ThreadState>; 2], for_ms: u64) -> Stage {
+    let mut stage = Stage::stable(1);
+    let waits = Some(WriteCause::Acknowledgements);
+    say(&mut stage, 0, (waits, DiskState::Good));
+    for (acker, io) in [(1, hear[0]), (2, hear[1])] {
+        match io {
+            Some(ThreadState::On) => stage.replication(acker).heartbeat_age_ms = Some(1_500),
+            Some(io) => stage.replication(acker).io = io,
+            None => {
+                stage.report(acker).mysqld = MysqldState::Exited {
+                    how: "killed".into(),
+                }
+            }
+        }
+    }
+    stage.pass(for_ms, &[]);
+    stage
+}
+
+#[test]
+fn a_primary_that_its_ackers_have_lost_while_commits_wait_is_replaced() {
+    use ThreadState::{Connecting, On};
+    for hear in [[On, On], [Connecting, Connecting], [On, Connecting]] {
+        let hear = hear.map(Some);
+        assert_eq!(cut_off(hear, 900).set(0).phase, Phase::Stable, "{hear:?}");
+        let stage = cut_off(hear, 1_500);
+        assert!(
+            matches!(stage.set(0).phase, Phase::Revoking { .. }),
+            "{hear:?}"
+        );
+        let Phase::Revoking { reason, .. } = &stage.set(0).phase else {
+            unreachable!();
+        };
+        assert!(reason.contains("have lost it"), "{reason}");
+    }
+    // Ackers that do not run could acknowledge nobody's writes.
+    for hear in [[None, None], [None, Some(On)]] {
+        assert_eq!(
+            cut_off(hear, 20_000).set(0).phase,
+            Phase::Stable,
+            "{hear:?}"
+        );
+    }
+}
+
+#[test]
+fn ackers_that_come_back_are_given_time_to_find_the_primary() {
+    let mut stage = cut_off([None, None], 5_000);
+    for acker in [1, 2] {
+        stage.report(acker).mysqld = MysqldState::Running;
+        stage.replication(acker).io = ThreadState::Connecting;
+    }
+    stage.pass(900, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    // One of two hears it again.
+    stage.replication(1).io = ThreadState::On;
+    stage.pass(5_000, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+}
