@@ -1,7 +1,8 @@
 //! Cuts off what a returning primary had written to its binary log and nobody had acknowledged, before mysqld starts.
 //!
 //! Crash recovery then rolls these transactions back, since it takes the last binary log for the truth. They are kept,
-//! readable, and never replayed. It cuts nothing but a contiguous tail of the last file, and never while mysqld runs.
+//! readable, and never replayed. It cuts nothing but a contiguous tail of the last file, never while mysqld runs, and never where a
+//! start of mysqld may have committed it: also one that was ended before it began a file of its own.
 
 use std::{
     fs, io,
@@ -160,17 +161,30 @@ impl Cut {
             }
             Err(why) => return Ok(Found::Decided(Rewind::NeedsClone { why })),
         };
+        let directory = self.keep(&tail)?;
+        if started_on(&self.layout)?.is_some_and(|file| file == tail.name()) {
+            let why = format!(
+                "mysqld was started after {} were written: its recovery may have committed them",
+                tail.gtids
+            );
+            return Ok(Found::Decided(Rewind::NeedsClone { why }));
+        }
+        Ok(Found::Saved(tail, directory))
+    }
+
+    /// Keeps a copy of what is to go, and returns where.
+    fn keep(&self, tail: &Tail) -> Result<PathBuf, RewindError> {
         let name = format!("{}-{}", self.epoch, tail.server_uuid);
         let directory = self.layout.lost_dir().join(name);
         fs::create_dir_all(&directory).map_err(RewindError::io("cannot create", &directory))?;
         let copy = directory.join("tail.binlog");
         tail.copy_to(&copy)
             .map_err(RewindError::io("cannot copy the tail to", &copy))?;
-        self.write_metadata(&tail, &directory)?;
+        self.write_metadata(tail, &directory)?;
         for path in [&directory, &self.layout.lost_dir()] {
             sync_parent(path).map_err(RewindError::io("cannot sync", path))?;
         }
-        Ok(Found::Saved(tail, directory))
+        Ok(directory)
     }
 
     fn carry_out(&self, tail: &Tail, directory: &Path) -> Result<Rewind, RewindError> {
@@ -242,6 +256,29 @@ impl Cut {
             Err(error) => Err(RewindError::io("cannot read", &path)(error)),
         }
     }
+}
+
+/// Before each start of mysqld: its recovery commits what stands in the newest binary log file, and only a recovery that was not
+/// broken off begins another one.
+pub fn note_start(layout: &Layout) -> io::Result<()> {
+    let newest = binlog_files::list(&layout.mysql_dir)?.pop();
+    let name = newest.and_then(|path| path.file_name().map(ToOwned::to_owned));
+    let name = name.unwrap_or_default();
+    write_durably(&start_note(layout), name.as_encoded_bytes())
+}
+
+/// The newest binary log file at the last start.
+fn started_on(layout: &Layout) -> Result<Option<String>, RewindError> {
+    let path = start_note(layout);
+    match fs::read_to_string(&path) {
+        Ok(name) => Ok(Some(name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RewindError::io("cannot read", &path)(error)),
+    }
+}
+
+fn start_note(layout: &Layout) -> PathBuf {
+    layout.data_dir.join("started-on")
 }
 
 /// The uuid of the server in this data directory; `None` where it has none yet.

@@ -15,10 +15,11 @@ use tokio::{
     net::UnixStream,
     process::Command,
     sync::watch,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
-use super::{Layout, binaries::Binaries};
+use super::{Layout, binaries::Binaries, rewind};
 use crate::guard::{
     LOG_FILE, SOCKET_FILE,
     protocol::{LINE_LENGTH_MAX, Reply, Request, StartSpec, Status},
@@ -42,6 +43,8 @@ pub enum ServiceError {
     Refused(String),
     #[error("the guard could not be started: {0}")]
     Start(String),
+    #[error("cannot write down how far the binary log went before the start: {0}")]
+    Note(io::Error),
 }
 
 /// Speaks to the guard of one tablet.
@@ -108,6 +111,11 @@ impl Service {
 
     /// Starts mysqld with the my.cnf that was rendered. Where it runs this changes nothing.
     pub async fn start(&self, binaries: &Binaries) -> Result<Status, ServiceError> {
+        let layout = self.layout.clone();
+        let noted = spawn_blocking(move || rewind::note_start(&layout)).await;
+        noted
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(ServiceError::Note)?;
         let spec = StartSpec {
             program: binaries.mysqld.clone(),
             arguments: vec![format!(

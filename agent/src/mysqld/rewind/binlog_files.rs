@@ -99,7 +99,8 @@ pub fn find_tail(mysql_dir: &Path, uuid: &str, kept: &GtidSet) -> Result<Option<
     Ok(tail)
 }
 
-fn list(mysql_dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// All binary log files, the oldest first.
+pub fn list(mysql_dir: &Path) -> io::Result<Vec<PathBuf>> {
     let index = match fs::read_to_string(mysql_dir.join("binlog.index")) {
         Ok(index) => index,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

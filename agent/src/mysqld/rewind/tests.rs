@@ -114,3 +114,31 @@ async fn without_a_cut_the_row_would_appear_and_what_is_no_tail_is_not_cut() {
         .unwrap();
     assert!(matches!(found, Rewind::NeedsClone { .. }), "{found:?}");
 }
+
+#[tokio::test]
+async fn what_a_start_has_committed_before_it_was_ended_is_not_cut() {
+    let tablet = TestTablet::up("zone1-100").await;
+    let kept = lonely_primary(&tablet).await;
+    let waiting = blocked_insert(&tablet).await;
+    tablet.kill().await;
+    waiting.await.unwrap();
+    tablet.start().await;
+    drop(tablet.admin().await);
+    tablet.kill().await;
+    // As if it had been killed between its recovery and its first own binary log file.
+    let mysql_dir = &tablet.layout().mysql_dir;
+    let index = mysql_dir.join("binlog.index");
+    let files = fs::read_to_string(&index).unwrap();
+    let (before, newest) = files.trim_end().rsplit_once('\n').unwrap();
+    fs::write(&index, format!("{before}\n")).unwrap();
+    fs::remove_file(mysql_dir.join(newest)).unwrap();
+
+    let found = rewind(tablet.layout(), &tablet.binaries, &kept, Epoch(3)).await;
+    let Rewind::NeedsClone { why } = found.unwrap() else {
+        panic!("the row stays, and its number would be given again");
+    };
+    assert!(why.contains("may have committed"), "{why}");
+    // For people all the same.
+    let lost = fs::read_dir(tablet.layout().lost_dir()).unwrap();
+    assert_eq!(lost.count(), 1);
+}
