@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-/// Processes that end or stand still, a host that is cut off, acknowledgements that are lost: a minute on one bed.
+/// A mysqld that is killed, a host that stands still for a moment, one that is cut off, a replica that somebody has stopped.
 const ROWS: &[&str] = &["1", "4a", "10", "43"];
 
 #[test]
@@ -13,7 +13,7 @@ fn some_rows_of_the_fault_matrix_hold() {
     }
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .arg("matrix")
+        .args(["matrix", "--unhurried"])
         .args(ROWS)
         // Figures are written where it runs.
         .current_dir(folder.path())

@@ -113,7 +113,7 @@ impl Files {
 
     /// A session that may everything, at the mysqld of a host; also where its network is gone.
     pub fn admin(&self, host: usize) -> mysql_async::Opts {
-        let socket = self.disk(host).join("data/mysqld.sock");
+        let socket = self.socket(host);
         mysql_async::OptsBuilder::default()
             .socket(Some(socket.display().to_string()))
             .user(Some("vt_admin"))
@@ -125,7 +125,7 @@ impl Files {
     pub fn root(&self, host: usize) -> anyhow::Result<Command> {
         let prefix = std::env::var_os("VT_MYSQL_PREFIX").context("set VT_MYSQL_PREFIX")?;
         let mut client = Command::new(Path::new(&prefix).join("bin/mysql"));
-        let socket = self.disk(host).join("data/mysqld.sock");
+        let socket = self.socket(host);
         client
             .args(["--no-defaults", "--user=root", "--socket"])
             .arg(socket);
@@ -134,6 +134,11 @@ impl Files {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Ok(client)
+    }
+
+    /// Of the mysqld of a host.
+    fn socket(&self, host: usize) -> PathBuf {
+        self.directory.join(format!("agent{host}/mysqld.sock"))
     }
 
     fn login(&self, host: usize, port: u16, user: &str) -> Login {

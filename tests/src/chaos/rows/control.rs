@@ -9,7 +9,7 @@ use crate::chaos::{
     step::{
         Step::{
             FillCoordinator, FreezeCoordinator, Hold, Moves, NoWrites, Pause, Refused, Signal, Sql,
-            Start, Swept, Switchover, Writes,
+            Start, Swept, Switchover, Told, Writes,
         },
         Who::{First, Leader, Primary, Replicas, Second},
     },
@@ -119,8 +119,13 @@ pub const ROWS: &[Row] = &[
     row(
         "29a",
         "disk-of-leader-frozen",
-        "nothing moves",
-        &[FreezeCoordinator(Leader), Pause(8_000), Writes],
+        "another coordinator leads, nothing moves",
+        &[
+            FreezeCoordinator(Leader),
+            Told("coordinator.leads"),
+            Pause(3_000),
+            Writes,
+        ],
     ),
     row(
         "29b",

@@ -132,7 +132,7 @@ pub const ROWS: &[Row] = &[
     row(
         "22",
         "candidate-killed-at-each-step",
-        "one after it serves",
+        "another serves as soon as enough answer",
         &[
             Signal(Primary, &[Mysqld], SIGKILL),
             Swept,
@@ -142,7 +142,7 @@ pub const ROWS: &[Row] = &[
     )
     .swept(STEPS_MS)
     .epochs(1, 3)
-    .gap(3_500),
+    .gap(6_000),
     row(
         "31",
         "replica-host-then-primary-host",
@@ -185,7 +185,7 @@ pub const ROWS: &[Row] = &[
             Writes,
         ],
     )
-    .epochs(1, 3)
+    .epochs(0, 3)
     .gap(10_000),
     row(
         "36",
