@@ -13,6 +13,7 @@ pub mod planned;
 pub mod restored;
 pub mod schema_change;
 pub mod table;
+pub mod timeline;
 pub mod writes;
 
 use vt_proto::{
@@ -41,6 +42,8 @@ pub struct Situation<'a> {
     pub set: &'a Versioned<ReplicaSet>,
     /// Since when this leader has seen the record as it is.
     pub since_ms: u64,
+    /// Since when it has known every acknowledged write of a revoked epoch.
+    pub found_ms: Option<u64>,
     /// Too many replica sets are suspect at once: silence is likelier ours than theirs.
     pub mass_failure: bool,
 }
@@ -127,7 +130,7 @@ impl Verdict {
         situation: &Situation<'_>,
         trigger: Trigger,
         record: ReplicaSet,
-        event: AuditEvent,
+        mut event: AuditEvent,
     ) -> Verdict {
         let (from, to) = (
             PhaseName::of(&situation.record().phase),
@@ -138,6 +141,9 @@ impl Verdict {
             Some(to),
             "the table of phases does not lead from {from} by {trigger:?} to {to}"
         );
+        event
+            .evidence
+            .extend(timeline::evidence(situation, trigger, &record));
         Verdict::Commit {
             trigger,
             record: Box::new(record),

@@ -35,6 +35,8 @@ pub struct TabletHealth {
     pub first_ms: u64,
     /// Since when its mysqld is neither answering nor known to be gone.
     pub not_answering_since_ms: Option<u64>,
+    /// Since when its mysqld is known to be gone.
+    pub down_since_ms: Option<u64>,
     /// Since when it receives nothing from any source.
     pub deaf_since_ms: Option<u64>,
     /// Since when its own writes to mysqld hang, and not for want of acknowledgements.
@@ -112,6 +114,7 @@ impl Health {
             for tablet in self.tablets.values_mut() {
                 for since in [
                     &mut tablet.not_answering_since_ms,
+                    &mut tablet.down_since_ms,
                     &mut tablet.deaf_since_ms,
                     &mut tablet.writes_hang_since_ms,
                     &mut tablet.commits_wait_since_ms,
@@ -162,6 +165,10 @@ impl Health {
             report.mysqld,
             MysqldState::Running | MysqldState::Exited { .. } | MysqldState::Held { .. }
         );
+        let down = matches!(
+            report.mysqld,
+            MysqldState::Exited { .. } | MysqldState::Held { .. }
+        );
         let since = |is: bool, known: fn(&TabletHealth) -> Option<u64>| {
             is.then(|| before.and_then(known).unwrap_or(now.monotonic_ms))
         };
@@ -169,6 +176,7 @@ impl Health {
             received_ms: now.monotonic_ms,
             first_ms: before.map_or(now.monotonic_ms, |before| before.first_ms),
             not_answering_since_ms: since(!answering, |before| before.not_answering_since_ms),
+            down_since_ms: since(down, |before| before.down_since_ms),
             deaf_since_ms: since(!receives(&report), |before| before.deaf_since_ms),
             writes_hang_since_ms: since(writes_hang(&report), |before| before.writes_hang_since_ms),
             commits_wait_since_ms: since(commits_wait(&report), |before| {

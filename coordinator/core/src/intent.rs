@@ -15,7 +15,7 @@ use crate::{
     codec,
     command::{Change, Command, RecordKey, RecordValue},
     event::Now,
-    failover::{Situation, planned::fit, schema_change::touch_shards},
+    failover::{Situation, planned::fit, schema_change::touch_shards, table::Trigger, timeline},
     format,
     health::Health,
     members::Members,
@@ -253,6 +253,7 @@ pub fn switchover(
         now,
         set: record,
         since_ms: now.monotonic_ms,
+        found_ms: None,
         mass_failure: false,
     };
     let candidate = match candidate {
@@ -278,12 +279,8 @@ pub fn switchover(
         }
     };
     let key = RecordKey::ReplicaSet(set.clone());
-    let event = event(
-        now,
-        "switchover.asked",
-        &key,
-        format!("{primary} is to hand over to {candidate}"),
-    );
+    let message = format!("{primary} is to hand over to {candidate}");
+    let mut event = event(now, "switchover.asked", &key, message);
     let switching = ReplicaSet {
         phase: Phase::Switching {
             candidate: candidate.clone(),
@@ -291,6 +288,7 @@ pub fn switchover(
         leaving: None,
         ..record.value.clone()
     };
+    event.evidence = timeline::evidence(&situation, Trigger::SwitchoverAsked, &switching);
     let changes = vec![Change::put(
         record.revision,
         RecordValue::ReplicaSet(switching),

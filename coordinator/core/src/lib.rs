@@ -51,10 +51,11 @@ use deliveries::Deliveries;
 use effect::Effect;
 use event::{Event, Now};
 use failover::{
-    Situation, Verdict,
+    Situation, Verdict, emergency,
     membership::{self, Registration},
     schema_change,
     table::PhaseName,
+    timeline::Seen,
 };
 use health::{Health, Heard, SILENCE_MS};
 use invariants::Growth;
@@ -99,7 +100,7 @@ pub struct Core {
     proposal_count: u64,
     deliveries: Deliveries,
     /// Since when each replica set's record is seen as it is.
-    seen: BTreeMap<ReplicaSetName, (Revision, u64)>,
+    seen: BTreeMap<ReplicaSetName, Seen>,
     blocked: BTreeMap<ReplicaSetName, String>,
     /// Why a tablet's reports are not listened to; kept so that the audit says it once.
     refused: BTreeMap<TabletAlias, String>,
@@ -443,23 +444,27 @@ impl Core {
             self.rounds.watch(set, false);
             return;
         };
+        let mass_failure = self.mass_failure(now);
         let seen = self.seen.entry(set.clone()).or_default();
-        if seen.0 != record.revision {
-            *seen = (record.revision, now.monotonic_ms);
-        }
+        seen.look(record.revision, now);
         if self.proposals.contains_key(&key) {
             self.rounds.watch(set, true);
             return;
         }
-        let situation = Situation {
+        let mut situation = Situation {
             state: &self.state,
             members: &self.members,
             health: &self.health,
             now,
             set: record,
-            since_ms: seen.1,
-            mass_failure: self.mass_failure(now),
+            since_ms: seen.since_ms,
+            found_ms: seen.found_ms,
+            mass_failure,
         };
+        if seen.found_ms.is_none() && emergency::is_found(&situation) {
+            seen.found_ms = Some(now.monotonic_ms);
+            situation.found_ms = seen.found_ms;
+        }
         let verdict = failover::decide(&situation);
         let primary = record.value.primary.as_ref();
         let is_well = record.value.phase == Phase::Stable

@@ -189,10 +189,8 @@ impl wire::admin_server::Admin for Admin {
         request: Request<wire::ListEventsRequest>,
     ) -> Result<Response<wire::ListEventsResponse>, Status> {
         let request = caller::take(request);
-        let events = self
-            .read(false, move |core, _| views::events(core.state(), &request))
-            .await?;
-        Ok(Response::new(wire::ListEventsResponse { events }))
+        let look = move |core: &Core, _: &NodeStatus| views::events(core.state(), &request);
+        self.read(false, look).await.map(Response::new)
     }
 
     async fn apply_schema(

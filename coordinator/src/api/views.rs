@@ -111,7 +111,7 @@ fn tablet(core: &Core, now: Now, tablet: &Versioned<Tablet>) -> wire::TabletView
 }
 
 /// The newest events that were asked for, oldest first.
-pub fn events(state: &State, request: &wire::ListEventsRequest) -> Vec<wire::EventView> {
+pub fn events(state: &State, request: &wire::ListEventsRequest) -> wire::ListEventsResponse {
     let limit = match request.limit {
         0 => EVENTS_DEFAULT,
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -128,7 +128,8 @@ pub fn events(state: &State, request: &wire::ListEventsRequest) -> Vec<wire::Eve
         })
         .collect();
     events.reverse();
-    events
+    let oldest = state.events.front().map_or(0, |(sequence, _)| *sequence);
+    wire::ListEventsResponse { events, oldest }
 }
 
 /// The vschema of a keyspace.

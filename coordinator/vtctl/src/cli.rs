@@ -35,6 +35,7 @@ Examples:
   vtctl schema apply --keyspace commerce schema.sql
   vtctl sql --keyspace commerce -e 'SELECT * FROM product'
   vtctl replica-set switchover main       plan the primary's move
+  vtctl why main                          what was seen, decided, and how long it took
   vtctl events --follow";
 
 /// The operator's tool of Vitrail.
@@ -238,6 +239,7 @@ mod tests {
             "schema apply --keyspace commerce --sql SELECT",
             "vschema show commerce",
             "events --subject replica-set/main --follow",
+            "why main --epoch 7 -o json",
             "sql -e SELECT --timeout 3",
             "completions bash",
             "coordinator add db4:15100 --no-wait",

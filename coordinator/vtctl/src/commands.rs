@@ -19,6 +19,7 @@ pub mod tablet;
 pub mod topology;
 pub mod version;
 pub mod vschema;
+pub mod why;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -45,6 +46,8 @@ pub enum Command {
     Topology(topology::Command),
     /// What was decided, about whom, on what evidence
     Events(events::Arguments),
+    /// Why a replica set is as it is: its last change of primary, step by step
+    Why(why::Arguments),
     /// Change tables: DDL for a keyspace
     #[command(subcommand)]
     Schema(schema::Command),
@@ -72,6 +75,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Tablet(command) => tablet::run(command, global).await,
         Command::Topology(command) => topology::run(command, global).await,
         Command::Events(arguments) => events::run(arguments, global).await,
+        Command::Why(arguments) => why::run(arguments, global).await,
         Command::Schema(command) => schema::run(command, global).await,
         Command::Vschema(command) => vschema::run(command, global).await,
         Command::Pki(arguments) => pki::run(arguments, global).await,

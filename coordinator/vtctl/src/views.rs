@@ -6,6 +6,7 @@ pub mod event;
 pub mod keyspace;
 pub mod replica_set;
 pub mod tablet;
+pub mod why;
 
 use vt_proto::wire;
 

@@ -186,6 +186,16 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
     establish(situation, previous, reason, &best.alias, maximum)
 }
 
+/// Whether the answers show every acknowledged write of the epoch that is revoked: from now on it only waits for a candidate.
+pub fn is_found(situation: &Situation<'_>) -> bool {
+    let Phase::Revoking { previous, .. } = &situation.record().phase else {
+        return false;
+    };
+    !restored::is_unknown(situation.record())
+        && is_old_epoch_over(situation, previous)
+        && discovered(situation, previous).is_ok()
+}
+
 /// Lets the former primary be read when the ackers' data do not suffice. Late, because its start commits what nobody
 /// acknowledged: then nothing of it can be cut any more, and if another becomes primary after all it needs a copy.
 fn reveal_previous(situation: &Situation<'_>, previous: &TabletAlias, why_not: String) -> Verdict {

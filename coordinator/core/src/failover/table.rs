@@ -319,7 +319,7 @@ pub fn as_markdown() -> String {
 }
 
 /// `PrimaryDead` as `primary dead`.
-fn words(trigger: Trigger) -> String {
+pub fn words(trigger: Trigger) -> String {
     let mut text = String::new();
     for letter in format!("{trigger:?}").chars() {
         if letter.is_ascii_uppercase() && !text.is_empty() {

@@ -14,6 +14,16 @@ fn reveal(stage: &mut Stage, index: u32, sets: &str) {
     stage.position(index, sets, sets);
 }
 
+/// What the newest event of a kind says under a name.
+fn said(stage: &Stage, kind: &str, name: &str) -> String {
+    let mut newest = stage.core.state().events.iter().rev();
+    let (_, event) = newest.find(|(_, event)| event.kind == kind).unwrap();
+    let said = event.evidence.iter().find(|(said, _)| said == name);
+    said.unwrap_or_else(|| panic!("{event:?} does not say {name}"))
+        .1
+        .clone()
+}
+
 #[test]
 fn the_first_primary_is_formed_and_opens() {
     let stage = Stage::stable(1);
@@ -49,8 +59,12 @@ fn an_exit_leads_to_the_replica_that_received_most() {
             .unwrap()
             .contains("still applies 5")
     );
+    stage.pass(200, &[]);
     stage.position(2, "A:1-10", "A:1-10");
     stage.reports(2);
+    let drained = said(&stage, "failover.establish", "drain_ms");
+    assert!(drained.parse::<u64>().unwrap() >= 200, "{drained}");
+    said(&stage, "failover.establish", "promise_ms");
     let set = stage.set(0).clone();
     assert_eq!(set.phase, Phase::Establishing);
     assert_eq!(set.primary, Some(alias(2)));
@@ -220,6 +234,19 @@ fn silence_needs_two_witnesses() {
             .evidence
             .iter()
             .any(|(who, _)| who == "acker zone1-102")
+    );
+    for (name, value) in [
+        ("step", "Stable -> Revoking"),
+        ("trigger", "primary dead"),
+        ("epoch", "2"),
+        ("primary_before", "zone1-100"),
+    ] {
+        assert_eq!(said(&stage, "failover.revoke", name), value);
+    }
+    let detected = said(&stage, "failover.revoke", "detect_ms");
+    assert!(
+        detected.parse::<u64>().unwrap() >= 5_000,
+        "it is silent since the start: {detected}"
     );
 }
 
