@@ -38,6 +38,9 @@ pub struct SupervisorMetrics {
     row_write_age_ms: Gauge,
     row_write_failing_ms: Gauge,
     row_write_waits_for_acks: Gauge,
+    replica_heartbeat_age_ms: Gauge,
+    semi_sync_wait_sessions: Gauge,
+    lost_transactions: Gauge,
 }
 
 impl SupervisorMetrics {
@@ -126,13 +129,28 @@ impl SupervisorMetrics {
                 "1 if the own row waits for acknowledgements",
                 &self.row_write_waits_for_acks,
             ),
+            (
+                "replica_heartbeat_age_ms",
+                "Time since the source was last heard",
+                &self.replica_heartbeat_age_ms,
+            ),
+            (
+                "semi_sync_wait_sessions",
+                "Sessions whose commit waits for an acknowledgement",
+                &self.semi_sync_wait_sessions,
+            ),
+            (
+                "lost_transactions",
+                "Unacknowledged transactions that were cut off and are kept on this host",
+                &self.lost_transactions,
+            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
     }
 
-    /// Takes over what a report says.
-    pub fn observe(&self, report: &Report) {
+    /// Takes over what a report says, and how many commits wait for acknowledgements.
+    pub fn observe(&self, report: &Report, wait_sessions: u32) {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let flag = i64::from;
         self.mysqld_up
@@ -153,6 +171,13 @@ impl SupervisorMetrics {
         ));
         let lag_ms = replication.and_then(|channel| channel.lag_ms);
         self.replica_lag_ms.set(number(lag_ms.unwrap_or(0)));
+        let heartbeat_age_ms = replication.and_then(|channel| channel.heartbeat_age_ms);
+        self.replica_heartbeat_age_ms
+            .set(number(heartbeat_age_ms.unwrap_or(0)));
+        self.semi_sync_wait_sessions.set(i64::from(wait_sessions));
+        let lost = report.lost.kept.iter();
+        self.lost_transactions
+            .set(number(lost.map(|lost| lost.transactions).sum()));
         self.disk_free_bytes
             .set(number(report.disk_free_bytes.unwrap_or(0)));
         self.observe_probes(report);

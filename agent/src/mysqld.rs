@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod clone;
 pub mod error_log;
 pub mod init;
+pub mod lost;
 pub mod my_cnf;
 pub mod probe;
 pub mod rewind;

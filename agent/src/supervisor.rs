@@ -289,7 +289,9 @@ impl Supervisor {
             self.desired.as_ref(),
             step,
         );
-        self.metrics.observe(&report);
+        let server = observed.server.as_ref();
+        let wait_sessions = server.map_or(0, |server| server.wait_sessions);
+        self.metrics.observe(&report, wait_sessions);
         self.host
             .probes
             .note_serving(observed, report.serving.is_some());

@@ -13,6 +13,10 @@ use prometheus_client::{
 };
 use vt_tls::metrics::TlsMetrics;
 
+mod failover;
+
+pub use failover::FailoverMetrics;
+
 /// What Prometheus must be told about the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,6 +40,7 @@ pub struct Metrics {
     pub raft_refused: Counter,
     pub disk: DiskMetrics,
     pub tick_late_seconds: Gauge<f64, AtomicU64>,
+    pub failover: FailoverMetrics,
     pub tls: TlsMetrics,
 }
 
@@ -119,6 +124,8 @@ impl Default for Metrics {
         );
         let disk = DiskMetrics::default();
         disk.register(&mut registry);
+        let failover = FailoverMetrics::default();
+        failover.register(&mut registry);
         let tls = TlsMetrics::default();
         tls.register(&mut registry);
         Self {
@@ -140,6 +147,7 @@ impl Default for Metrics {
             raft_refused,
             disk,
             tick_late_seconds,
+            failover,
             tls,
         }
     }

@@ -195,6 +195,8 @@ impl Node {
             .set(Duration::from_millis(late_ms).as_secs_f64());
         self.member.take(now, Input::Tick);
         self.publish_status(now);
+        let core = self.member.core();
+        self.metrics.failover.look(core, self.member.leads(), now);
     }
 
     fn take_messages(&mut self, now: Now, first: Box<MemberMessage>) {
@@ -334,7 +336,13 @@ impl Node {
             Output::SendDesired(desired) => self.published.send_desired(*desired),
             Output::PublishRouting(update) => self.news.take(update),
             Output::Withdraw => self.published.withdraw(),
-            Output::Decided { index, events } => log_events(index, &events),
+            Output::Decided { index, events } => {
+                log_events(index, &events);
+                // Counted where it was decided, so that the members' numbers can be added.
+                if self.member.leads() {
+                    self.metrics.failover.decided(&events);
+                }
+            }
             Output::Addresses => self.outbox.set_members(&self.member.addresses()),
             Output::Refused { from, why } => {
                 self.metrics.raft_refused.inc();

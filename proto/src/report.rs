@@ -121,6 +121,32 @@ pub struct DiskProbe {
     pub detail: String,
 }
 
+/// Transactions that were cut off the binary log of a former primary, as they are kept on its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostTransactions {
+    /// The epoch in which they were lost.
+    pub epoch: Epoch,
+    pub gtids: GtidSet,
+    pub transactions: u64,
+    /// Of the piece of binary log.
+    pub bytes: u64,
+    /// UTC, RFC 3339; empty if its description cannot be read.
+    pub cut_at: String,
+    /// On the host.
+    pub directory: String,
+    /// The rows stand there in readable form too.
+    pub readable: bool,
+}
+
+/// What is kept on one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// The newest, oldest first.
+    pub kept: Vec<LostTransactions>,
+    /// How many more there are.
+    pub left_out: u32,
+}
+
 /// What is true on one host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -163,6 +189,8 @@ pub struct Report {
     pub write_probe: Option<WriteProbe>,
     /// None before the first answer, and from agents that do not probe.
     pub disk_probe: Option<DiskProbe>,
+    /// What was cut off here and nobody has removed yet.
+    pub lost: Lost,
 }
 
 impl Report {

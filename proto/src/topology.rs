@@ -187,6 +187,12 @@ pub struct Coordinator {
     pub formats: u32,
 }
 
+/// A tablet whose host is to be maintained: it gives up being primary, and becomes it only where nobody else can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    pub alias: TabletAlias,
+}
+
 /// One entry of the audit: what was decided, about whom, on what evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {

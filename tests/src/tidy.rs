@@ -81,6 +81,8 @@ const LAYERS: &[Layers] = &[
                 "rounds",
                 "deliveries",
                 "window",
+                "lost",
+                "mass_failure",
             ],
             &["effect"],
             &["event"],

@@ -215,8 +215,27 @@ async fn kill_primary(cluster: &LocalCluster) -> anyhow::Result<()> {
         kill_now(before.agent(&alias).mysqld_pid)?;
         failed_over(cluster, epoch).await?;
         more_writes(&writers).await?;
+        explained(cluster, &alias).await?;
     }
     finish(cluster, writers).await
+}
+
+/// The last change of the primary is explained, with each of its phases.
+async fn explained(cluster: &LocalCluster, from: &str) -> anyhow::Result<()> {
+    let why = cluster.vtctl(&["why", REPLICA_SET, "-o", "json"]).await?;
+    let why: serde_json::Value = serde_json::from_str(&why)?;
+    let change = &why["change"];
+    ensure!(
+        change["kind"] == "failover" && change["outcome"] == "open" && change["from"] == from,
+        "{why:#}"
+    );
+    let phases = change["phases"].as_array().context("phases")?;
+    let names: Vec<&str> = phases
+        .iter()
+        .filter_map(|phase| phase["name"].as_str())
+        .collect();
+    ensure!(names == ["detect", "promise", "drain", "open"], "{why:#}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vt_proto::{
     epoch::{Epoch, Incarnation},
     gtid::GtidSet,
-    report::{DiskProbe, DiskState, ThreadState, WriteCause, WriteProbe},
+    report::{DiskProbe, DiskState, Lost, ThreadState, WriteCause, WriteProbe},
     topology::Endpoint,
 };
 
@@ -103,6 +103,8 @@ pub struct Observed {
     pub write_probe: Option<WriteProbe>,
     /// What the agent's own writes to mysqld's disk found; none before the first.
     pub disk_probe: Option<DiskProbe>,
+    /// What was cut off the binary log and is kept.
+    pub lost: Lost,
 }
 
 impl Observed {

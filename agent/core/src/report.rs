@@ -58,6 +58,7 @@ pub fn report(
         disk_free_bytes: observed.disk_free_bytes,
         write_probe: observed.write_probe.clone(),
         disk_probe: observed.disk_probe.clone(),
+        lost: observed.lost.clone(),
     }
 }
 

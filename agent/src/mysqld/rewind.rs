@@ -21,8 +21,17 @@ use crate::guard::{process, sync_parent, write_durably};
 
 mod binlog_files;
 
+/// The description beside a tail that is kept.
+pub const METADATA_FILE: &str = "metadata.json";
+/// Its rows as pseudo-SQL, if they could be decoded.
+pub const READABLE_FILE: &str = "tail.txt";
+/// What is kept in any case.
+const TAIL_FILE: &str = "tail.binlog";
 /// Decoding a tail for people may take long if it is large; the cut does not wait longer for it.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A larger tail is not decoded before the start: the text takes several times its size of the disk, and whoever wants it can make it
+/// from the binary copy.
+const DUMP_TAIL_BYTES_MAX: u64 = 256 << 20;
 
 /// What became of a returning tablet's binary log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +117,7 @@ pub async fn rewind(
         Found::Decided(rewind) => return Ok(rewind),
         Found::Saved(tail, directory) => (tail, directory),
     };
-    dump_readable(binaries, &directory).await;
+    dump_readable(binaries, &directory, tail.length_bytes()).await;
     blocking(move || cut.carry_out(&tail, &directory)).await?
 }
 
@@ -177,7 +186,7 @@ impl Cut {
         let name = format!("{}-{}", self.epoch, tail.server_uuid);
         let directory = self.layout.lost_dir().join(name);
         fs::create_dir_all(&directory).map_err(RewindError::io("cannot create", &directory))?;
-        let copy = directory.join("tail.binlog");
+        let copy = directory.join(TAIL_FILE);
         tail.copy_to(&copy)
             .map_err(RewindError::io("cannot copy the tail to", &copy))?;
         self.write_metadata(tail, &directory)?;
@@ -225,7 +234,7 @@ impl Cut {
     }
 
     fn write_metadata(&self, tail: &Tail, directory: &Path) -> Result<(), RewindError> {
-        let path = directory.join("metadata.json");
+        let path = directory.join(METADATA_FILE);
         let metadata = Metadata {
             epoch: self.epoch.0,
             server_uuid: &tail.server_uuid,
@@ -294,27 +303,38 @@ pub fn server_uuid(mysql_dir: &Path) -> Result<Option<String>, RewindError> {
     }
 }
 
-/// Rows in readable form, for whoever decides about them. Without the program, or in vain, the binary copy must do.
-async fn dump_readable(binaries: &Binaries, directory: &Path) {
+/// Rows in readable form, for whoever decides about them: whole or not at all. Without the program, or in vain, the binary copy must do.
+async fn dump_readable(binaries: &Binaries, directory: &Path, length_bytes: u64) {
     let Some(program) = binaries.beside("mysqlbinlog") else {
         return;
     };
-    let Ok(dump) = fs::File::create(directory.join("tail.txt")) else {
+    if length_bytes > DUMP_TAIL_BYTES_MAX {
+        tracing::warn!(directory = %directory.display(), length_bytes,
+            "the lost tail is too long to be made readable before mysqld starts: use mysqlbinlog --verbose on it");
+        return;
+    }
+    let unfinished = directory.join("tail.txt.unfinished");
+    let Ok(dump) = fs::File::create(&unfinished) else {
         return;
     };
     let dumping = Command::new(program)
         .args(["--no-defaults", "--base64-output=DECODE-ROWS", "-vv"])
-        .arg(directory.join("tail.binlog"))
+        .arg(directory.join(TAIL_FILE))
         .stdin(Stdio::null())
         .stdout(dump)
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .status();
-    match timeout(DUMP_TIMEOUT, dumping).await {
-        Ok(Ok(status)) if status.success() => {}
-        other => {
-            tracing::warn!(directory = %directory.display(), ?other, "mysqlbinlog did not make a readable copy of the lost tail")
+    let outcome = timeout(DUMP_TIMEOUT, dumping).await;
+    let moved = match &outcome {
+        Ok(Ok(status)) if status.success() => {
+            fs::rename(&unfinished, directory.join(READABLE_FILE))
         }
+        _ => fs::remove_file(&unfinished).and_then(|()| Err(io::Error::other("it failed"))),
+    };
+    if let Err(error) = moved {
+        tracing::warn!(directory = %directory.display(), ?outcome, %error,
+            "mysqlbinlog did not make a readable copy of the lost tail");
     }
 }
 

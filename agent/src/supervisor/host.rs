@@ -221,6 +221,7 @@ impl Host {
             disk_free_bytes: None,
             write_probe: None,
             disk_probe: None,
+            lost: Default::default(),
         };
         self.probes.look(&mut observed);
         let prepared = self.layout.is_prepared();

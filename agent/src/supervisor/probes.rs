@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use vt_agent_core::Observed;
 use vt_proto::{
     epoch::Epoch,
-    report::{DiskState, WriteProbe},
+    report::{DiskState, Lost, WriteProbe},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     writes::{self, Around, Writer, watch_writes},
 };
 use crate::{
-    mysqld::Layout,
+    mysqld::{Layout, lost::watch_lost},
     uplink::{desired::Arrival, report::Outgoing},
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Probes {
     disk: watch::Receiver<disk::Progress>,
     open: watch::Sender<writes::Open>,
     writes: watch::Receiver<writes::Progress>,
+    lost: watch::Receiver<Lost>,
 }
 
 impl Probes {
@@ -38,7 +39,8 @@ impl Probes {
     pub(super) fn start(layout: Layout, writer: Writer, cancel: CancellationToken) -> Self {
         let (open, is_open) = watch::channel(None);
         Self {
-            disk: watch_disk(layout),
+            disk: watch_disk(layout.clone()),
+            lost: watch_lost(layout),
             writes: watch_writes(writer, is_open, cancel),
             open,
         }
@@ -48,6 +50,7 @@ impl Probes {
     pub(super) fn look(&self, observed: &mut Observed) {
         observed.disk_free_bytes = self.disk.borrow().free_bytes();
         observed.disk_probe = self.disk.borrow().probe();
+        observed.lost = self.lost.borrow().clone();
         let waits = observed
             .server
             .as_ref()
@@ -92,6 +95,7 @@ impl Probes {
         let mut fresh = outgoing.clone();
         fresh.report.disk_free_bytes = self.disk.borrow().free_bytes();
         fresh.report.disk_probe = self.disk.borrow().probe();
+        fresh.report.lost = self.lost.borrow().clone();
         if fresh.report.write_probe.is_some() {
             fresh.report.write_probe = Some(self.write_probe(false));
         }
@@ -150,6 +154,7 @@ mod tests {
             disk: watch::channel(disk).1,
             open: watch::channel(None).0,
             writes: watch::channel(writes::Progress::default()).1,
+            lost: watch::channel(Lost::default()).1,
         })
     }
 

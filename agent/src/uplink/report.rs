@@ -260,6 +260,7 @@ pub(crate) mod tests {
             disk_free_bytes: None,
             write_probe: None,
             disk_probe: None,
+            lost: Default::default(),
         };
         let step = Step {
             action: None,

@@ -4,6 +4,8 @@
 //! [`table`] are the only phase changes there are. What follows from a phase on the hosts stands in `desired`.
 
 pub mod candidate;
+pub mod classes;
+pub mod drain;
 pub mod emergency;
 pub mod evidence;
 pub mod forming;

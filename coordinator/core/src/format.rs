@@ -18,6 +18,8 @@ pub const COORDINATORS: u32 = 2;
 pub const REFUSALS: u32 = 3;
 /// A lost acker leaves the set of ackers: part of the same format.
 pub const LEAVING: u32 = REFUSALS;
+/// Tablets are drained: part of the same format.
+pub const DRAINS: u32 = REFUSALS;
 /// The newest format that this member understands.
 pub const NEWEST: u32 = REFUSALS;
 

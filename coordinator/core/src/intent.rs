@@ -26,10 +26,12 @@ use crate::{
 
 mod attempt;
 pub mod coordinators;
+mod drains;
 pub mod join;
 mod records;
 
 pub use attempt::{Attempt, Plan, plan};
+pub use drains::set_drained;
 pub use records::write_records;
 
 /// Statements of one schema change.

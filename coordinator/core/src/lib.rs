@@ -2,7 +2,7 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, rounds, deliveries, window -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, rounds, deliveries, window, lost, mass_failure -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 use std::{
@@ -34,6 +34,8 @@ pub mod health;
 pub mod intent;
 pub mod invariants;
 pub mod joining;
+pub mod lost;
+pub mod mass_failure;
 pub mod member;
 pub mod members;
 pub mod peer;
@@ -59,6 +61,8 @@ use failover::{
 };
 use health::{Health, Heard, SILENCE_MS};
 use invariants::Growth;
+use lost::ToldLost;
+use mass_failure::MassFailure;
 use members::Members;
 use requests::Outcome;
 use rounds::Rounds;
@@ -70,12 +74,6 @@ use window::{Entry, Window};
 pub const TICK_MS: u64 = 50;
 /// How long a proposal may stay unanswered before another is made; the compare-and-set lets only one of them win.
 pub const PROPOSAL_PATIENCE_MS: u64 = 2_000;
-/// With fewer replica sets than this, one suspect is too large a share to mean anything.
-pub const MASS_FAILURE_SETS_MIN: usize = 4;
-/// From this share of suspect replica sets on, silence is taken for our own.
-pub const MASS_FAILURE_PERCENT: usize = 30;
-/// For how long it is: evidence that lasts beyond is confirmed by the ackers, who hear nothing either.
-pub const MASS_FAILURE_HOLD_MS: u64 = 10_000;
 
 /// A proposal that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +102,8 @@ pub struct Core {
     blocked: BTreeMap<ReplicaSetName, String>,
     /// Why a tablet's reports are not listened to; kept so that the audit says it once.
     refused: BTreeMap<TabletAlias, String>,
-    mass_failure_since_ms: Option<u64>,
+    mass_failure: MassFailure,
+    told_lost: ToldLost,
     /// When this leader proposed its first entry last.
     announced_ms: u64,
 }
@@ -127,7 +126,8 @@ impl Core {
             seen: BTreeMap::new(),
             blocked: BTreeMap::new(),
             refused: BTreeMap::new(),
-            mass_failure_since_ms: None,
+            mass_failure: MassFailure::default(),
+            told_lost: ToldLost::default(),
             announced_ms: 0,
         };
         core.install(state);
@@ -296,7 +296,7 @@ impl Core {
         self.seen.clear();
         self.blocked.clear();
         self.refused.clear();
-        self.mass_failure_since_ms = None;
+        self.mass_failure = MassFailure::default();
     }
 
     fn committed(&mut self, now: Now, index: u64, command: &Command, effects: &mut Vec<Effect>) {
@@ -363,7 +363,7 @@ impl Core {
         for change in &command.changes {
             match &change.key {
                 RecordKey::ReplicaSet(set) => drop(sets.insert(set.clone())),
-                RecordKey::Tablet(alias) => {
+                RecordKey::Tablet(alias) | RecordKey::Drain(alias) => {
                     let tablet = self.state.tablets.get(alias);
                     sets.extend(tablet.map(|tablet| tablet.value.replica_set.clone()));
                 }
@@ -412,6 +412,10 @@ impl Core {
                 return;
             }
         }
+        if let Some(event) = self.told_lost.untold(&self.state, now, &report) {
+            let key = RecordKey::Tablet(alias.clone());
+            self.propose(now, key, Vec::new(), vec![event], effects);
+        }
         let set = report.tablet.replica_set.clone();
         let has_results = !report.schema_results.is_empty();
         match self.health.report(now, report) {
@@ -444,7 +448,7 @@ impl Core {
             self.rounds.watch(set, false);
             return;
         };
-        let mass_failure = self.mass_failure(now);
+        let mass_failure = self.mass_failure.is_on(now);
         let seen = self.seen.entry(set.clone()).or_default();
         seen.look(record.revision, now);
         if self.proposals.contains_key(&key) {
@@ -570,24 +574,14 @@ impl Core {
     }
 
     fn look_for_mass_failure(&mut self, now: Now) {
-        let sets = self.state.replica_sets.len();
         // A set whose primary is silent is watched since it fell silent.
         let watched = self.rounds.watched();
         let silent = watched
             .filter_map(|set| self.state.replica_sets.get(set)?.value.primary.as_ref())
             .filter(|primary| self.health.silent_ms(primary, now) > SILENCE_MS)
             .count();
-        let many = sets >= MASS_FAILURE_SETS_MIN && silent * 100 > sets * MASS_FAILURE_PERCENT;
-        self.mass_failure_since_ms = match self.mass_failure_since_ms {
-            Some(since_ms) if many => Some(since_ms),
-            _ => many.then_some(now.monotonic_ms),
-        };
-    }
-
-    fn mass_failure(&self, now: Now) -> bool {
-        self.mass_failure_since_ms.is_some_and(|since_ms| {
-            now.monotonic_ms.saturating_sub(since_ms) < MASS_FAILURE_HOLD_MS
-        })
+        self.mass_failure
+            .look(self.state.replica_sets.len(), silent, now);
     }
 }
 

@@ -11,13 +11,14 @@ use vt_proto::{
     ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{
-        Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
+        Cell, Coordinator, Drain, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
     wire,
 };
 
 mod cell;
 pub(crate) mod coordinator;
+mod drain;
 mod keyspace;
 mod replica_set;
 mod schema_change;
@@ -38,6 +39,7 @@ macro_rules! kinds {
             VschemaTable(keyspace: KeyspaceName, table: String), vschema_tables, "vschema";
             SchemaChange(id: u64), schema_changes, "schema-change", next_schema_change;
             Coordinator(id: u64), coordinators, "coordinator", next_coordinator;
+            Drain(alias: TabletAlias), drains, "drain";
         }
     };
 }

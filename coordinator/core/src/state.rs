@@ -7,7 +7,7 @@ use vt_proto::{
     ids::{KeyspaceName, ReplicaSetName},
     keyrange::KeyRange,
     topology::{
-        Cell, Coordinator, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
+        Cell, Coordinator, Drain, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
     wire,
 };

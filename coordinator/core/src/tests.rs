@@ -15,6 +15,7 @@ use super::*;
 use crate::refusal::Refusal;
 
 mod decisions;
+mod drains;
 mod leaving;
 mod presence;
 mod publishing;
@@ -81,6 +82,7 @@ fn fresh_report(index: u32) -> Report {
         confirmed: None,
         write_probe: None,
         disk_probe: None,
+        lost: Default::default(),
     }
 }
 

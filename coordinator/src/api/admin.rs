@@ -184,6 +184,21 @@ impl wire::admin_server::Admin for Admin {
         answer(self.write(request.request_id, make).await?)
     }
 
+    async fn set_drained(
+        &self,
+        request: Request<wire::SetDrainedRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = caller::take(request);
+        let parsed = request.tablets.iter().map(|text| parse("tablets", text));
+        let aliases: Result<Vec<TabletAlias>, _> = parsed.collect();
+        let aliases = aliases.map_err(|error| error::of_conversion(&error))?;
+        let drained = request.drained;
+        let make = move |core: &Core, id: &str, now| {
+            intent::set_drained(core.state(), &aliases, drained, id, now)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+
     async fn list_events(
         &self,
         request: Request<wire::ListEventsRequest>,

@@ -288,6 +288,7 @@ pub mod tests {
             confirmed: None,
             write_probe: None,
             disk_probe: None,
+            lost: Default::default(),
         }
     }
 }

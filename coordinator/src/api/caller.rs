@@ -166,6 +166,16 @@ impl Subject for wire::BackupTopologyRequest {}
 impl Subject for wire::GetClusterRequest {}
 impl Subject for wire::ListKeyspacesRequest {}
 
+impl Subject for wire::SetDrainedRequest {
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn subject(&self) -> String {
+        of("tablet", &self.tablets.join(","))
+    }
+}
+
 impl Subject for wire::WriteRecordsRequest {
     fn request_id(&self) -> &str {
         &self.request_id

@@ -46,6 +46,7 @@ pub const TABLE: &[(&str, Right)] = &[
     ("vitrail.v1.Admin/ListReplicaSets", Right::Read),
     ("vitrail.v1.Admin/ListTablets", Right::Read),
     ("vitrail.v1.Admin/Switchover", Right::Write),
+    ("vitrail.v1.Admin/SetDrained", Right::Write),
     ("vitrail.v1.Admin/ListEvents", Right::Read),
     ("vitrail.v1.Admin/ApplySchema", Right::Write),
     ("vitrail.v1.Admin/GetSchemaChange", Right::Read),

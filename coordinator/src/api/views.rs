@@ -107,6 +107,7 @@ fn tablet(core: &Core, now: Now, tablet: &Versioned<Tablet>) -> wire::TabletView
         report_age_ms: core.health().age_ms(alias, now),
         connected: heard.is_some_and(|heard| !heard.stream_ended),
         desired: core.desired(alias).map(Into::into),
+        drained: core.state().drains.contains_key(alias),
     }
 }
 

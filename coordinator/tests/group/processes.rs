@@ -215,6 +215,7 @@ fn report() -> Report {
         confirmed: None,
         write_probe: None,
         disk_probe: None,
+        lost: Default::default(),
     }
 }
 

@@ -9,8 +9,10 @@ pub mod cluster;
 pub mod completions;
 pub mod coordinator;
 pub mod events;
+pub mod host;
 pub mod keyspace;
 pub mod local;
+pub mod lost;
 pub mod pki;
 pub mod replica_set;
 pub mod schema;
@@ -41,6 +43,9 @@ pub enum Command {
     /// The mysqld servers and their agents
     #[command(subcommand)]
     Tablet(tablet::Command),
+    /// Hosts that are to be maintained
+    #[command(subcommand)]
+    Host(host::Command),
     /// All records: as a document, checked, as they change
     #[command(subcommand)]
     Topology(topology::Command),
@@ -48,6 +53,9 @@ pub enum Command {
     Events(events::Arguments),
     /// Why a replica set is as it is: its last change of primary, step by step
     Why(why::Arguments),
+    /// Transactions that nobody acknowledged and that a returning primary had to give up
+    #[command(subcommand)]
+    Lost(lost::Command),
     /// Change tables: DDL for a keyspace
     #[command(subcommand)]
     Schema(schema::Command),
@@ -73,9 +81,11 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Keyspace(command) => keyspace::run(command, global).await,
         Command::ReplicaSet(command) => replica_set::run(command, global).await,
         Command::Tablet(command) => tablet::run(command, global).await,
+        Command::Host(command) => host::run(command, global).await,
         Command::Topology(command) => topology::run(command, global).await,
         Command::Events(arguments) => events::run(arguments, global).await,
         Command::Why(arguments) => why::run(arguments, global).await,
+        Command::Lost(command) => lost::run(command, global).await,
         Command::Schema(command) => schema::run(command, global).await,
         Command::Vschema(command) => vschema::run(command, global).await,
         Command::Pki(arguments) => pki::run(arguments, global).await,

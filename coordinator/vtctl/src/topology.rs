@@ -32,6 +32,16 @@ pub struct Topology {
     pub schema_changes: BTreeMap<u64, SchemaChange>,
     #[serde(default)]
     pub coordinators: BTreeMap<u64, Coordinator>,
+    /// By the alias of the tablet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drains: BTreeMap<String, Drain>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    #[serde(default)]
+    pub revision: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -206,6 +216,7 @@ impl Topology {
                 self.coordinators
                     .insert(id, Coordinator::of(revision, coordinator));
             }
+            Value::Drain(drain) => drop(self.drains.insert(drain.tablet, Drain { revision })),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod coordinator;
 pub mod event;
 pub mod keyspace;
+pub mod lost;
 pub mod replica_set;
 pub mod tablet;
 pub mod why;

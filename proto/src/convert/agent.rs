@@ -5,8 +5,8 @@ use crate::{
     desired::{Desired, Goal, SchemaTask},
     epoch::{Epoch, Generation, Incarnation},
     report::{
-        DiskProbe, DiskState, GtidPosition, MysqldState, Replication, Report, SchemaResult,
-        ThreadState, WriteCause, WriteFailure, WriteProbe,
+        DiskProbe, DiskState, GtidPosition, Lost, LostTransactions, MysqldState, Replication,
+        Report, SchemaResult, ThreadState, WriteCause, WriteFailure, WriteProbe,
     },
     wire,
 };
@@ -38,6 +38,8 @@ impl From<Report> for wire::Report {
             confirmed: report.confirmed.map(|generation| generation.0),
             write_probe: report.write_probe.map(Into::into),
             disk_probe: report.disk_probe.map(Into::into),
+            lost: report.lost.kept.into_iter().map(Into::into).collect(),
+            lost_left_out: report.lost.left_out,
         }
     }
 }
@@ -71,6 +73,40 @@ impl TryFrom<wire::Report> for Report {
             confirmed: report.confirmed.map(Generation),
             write_probe: report.write_probe.map(Into::into),
             disk_probe: optional("disk_probe", report.disk_probe)?,
+            lost: Lost {
+                kept: list("lost", report.lost)?,
+                left_out: report.lost_left_out,
+            },
+        })
+    }
+}
+
+impl From<LostTransactions> for wire::LostTransactions {
+    fn from(lost: LostTransactions) -> Self {
+        Self {
+            epoch: lost.epoch.0,
+            gtids: lost.gtids.to_string(),
+            transactions: lost.transactions,
+            bytes: lost.bytes,
+            cut_at: lost.cut_at,
+            directory: lost.directory,
+            readable: lost.readable,
+        }
+    }
+}
+
+impl TryFrom<wire::LostTransactions> for LostTransactions {
+    type Error = ConvertError;
+
+    fn try_from(lost: wire::LostTransactions) -> Result<Self, ConvertError> {
+        Ok(Self {
+            epoch: Epoch(lost.epoch),
+            gtids: parse("gtids", &lost.gtids)?,
+            transactions: lost.transactions,
+            bytes: lost.bytes,
+            cut_at: lost.cut_at,
+            directory: lost.directory,
+            readable: lost.readable,
         })
     }
 }

@@ -4,9 +4,9 @@ use super::{ConvertError, list, optional, parse, parse_unless_empty, required};
 use crate::{
     epoch::{Epoch, Incarnation},
     topology::{
-        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, HISTORY_EPOCHS_MAX,
-        Keyspace, Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing,
-        Tablet, TabletKind, VschemaTable,
+        AuditEvent, Cell, Coordinator, Drain, Durability, Endpoint, FinishedEpoch,
+        HISTORY_EPOCHS_MAX, Keyspace, Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus,
+        Shard, Standing, Tablet, TabletKind, VschemaTable,
     },
     wire,
 };
@@ -356,6 +356,24 @@ impl TryFrom<wire::SchemaChange> for SchemaChange {
             keyspace: parse("keyspace", &change.keyspace)?,
             statements: change.statements,
             status,
+        })
+    }
+}
+
+impl From<Drain> for wire::Drain {
+    fn from(drain: Drain) -> Self {
+        Self {
+            tablet: drain.alias.to_string(),
+        }
+    }
+}
+
+impl TryFrom<wire::Drain> for Drain {
+    type Error = ConvertError;
+
+    fn try_from(drain: wire::Drain) -> Result<Self, ConvertError> {
+        Ok(Self {
+            alias: parse("tablet", &drain.tablet)?,
         })
     }
 }

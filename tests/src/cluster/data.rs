@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use mysql_async::{Conn, prelude::Queryable};
+use serde::Deserialize;
 use vt_proto::gtid::GtidSet;
 
 use super::{
@@ -17,6 +18,18 @@ use super::{
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A mysqld that takes no connection by then is asked again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `vtctl lost list`.
+#[derive(Debug, Deserialize)]
+struct Lost {
+    kept: Vec<KeptLost>,
+}
+
+#[derive(Debug, Deserialize)]
+struct KeptLost {
+    gtids: String,
+    transactions: u64,
+}
 
 /// What one tablet holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +76,39 @@ pub async fn check(cluster: &LocalCluster, keyspace: &str, ledger: &Ledger) -> a
         let alias = agent.tablet.as_deref().unwrap_or_default();
         logins.push((alias.to_owned(), cluster.mysqld(alias).await?));
     }
-    check_tablets(&logins, keyspace, ledger).await
+    check_tablets(&logins, keyspace, ledger).await?;
+    let (_, any) = logins.first().context("a tablet")?;
+    let listed = cluster.vtctl(&["lost", "list", "-o", "json"]).await?;
+    check_lost(&listed, &holding(any, keyspace).await?.executed)
+}
+
+/// What returning primaries gave up is exactly what is nowhere any more: none of it was executed, and it follows without a gap on what
+/// was kept of the same server, or no row of which was.
+fn check_lost(listed: &str, executed: &GtidSet) -> anyhow::Result<()> {
+    let listed: Lost = serde_json::from_str(listed)?;
+    for kept in &listed.kept {
+        let lost: GtidSet = kept.gtids.parse()?;
+        ensure!(
+            !lost.is_empty() && lost.count() == kept.transactions,
+            "{kept:?}"
+        );
+        ensure!(
+            executed.subtract(&lost) == *executed,
+            "{kept:?} is listed as lost and was executed: {executed}"
+        );
+        let server = kept.gtids.split(':').next().unwrap_or_default();
+        let whole = executed.union(&lost).to_string();
+        let of_server = whole.split(',').map(str::trim);
+        let mut of_server = of_server.filter(|part| part.starts_with(server));
+        let is_whole = of_server.next().is_some_and(|part| {
+            part.matches(':').count() == 1 && part[server.len()..].starts_with(":1")
+        });
+        ensure!(
+            is_whole,
+            "{kept:?} does not follow on what was kept: {executed}"
+        );
+    }
+    Ok(())
 }
 
 /// The same, of tablets that are known by their logins.

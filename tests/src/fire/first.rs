@@ -97,5 +97,6 @@ fn report() -> Report {
         confirmed: None,
         write_probe: None,
         disk_probe: None,
+        lost: Default::default(),
     }
 }

@@ -188,6 +188,7 @@ impl Host {
             disk_free_bytes: None,
             write_probe: self.write_probe(now_ms),
             disk_probe: Some(self.disk_probe(now_ms)),
+            lost: Default::default(),
         }
     }
 

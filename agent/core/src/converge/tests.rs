@@ -124,6 +124,7 @@ impl Host {
                 disk_free_bytes: None,
                 write_probe: None,
                 disk_probe: None,
+                lost: Default::default(),
             },
             persisted: Persisted {
                 cluster_id: Some("c".into()),

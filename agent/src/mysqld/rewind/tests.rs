@@ -7,6 +7,7 @@ use vt_proto::{epoch::Epoch, gtid::GtidSet};
 use super::{Rewind, rewind, server_uuid};
 use crate::mysqld::{
     admin_conn::AdminConn,
+    lost::list,
     testing::{TestTablet, until, value},
 };
 
@@ -81,6 +82,14 @@ async fn what_nobody_acknowledged_is_cut_off_and_kept_apart() {
     let metadata = fs::read_to_string(lost.directory.join("metadata.json")).unwrap();
     assert!(metadata.contains(&lost.gtids.to_string()), "{metadata}");
     assert_eq!(cut().await.unwrap(), Rewind::Nothing);
+    // What hosts report of it is exactly what vanished.
+    let listed = list(&tablet.layout().lost_dir());
+    let [only] = listed.kept.as_slice() else {
+        panic!("{listed:?}");
+    };
+    assert_eq!((&only.gtids, only.transactions), (&lost.gtids, 1));
+    assert_eq!((only.epoch, only.bytes), (epoch, lost.length_bytes));
+    assert!(only.readable && listed.left_out == 0, "{listed:?}");
 
     tablet.start().await;
     let mut admin = tablet.admin().await;

@@ -130,6 +130,7 @@ impl Pair {
             disk_free_bytes: None,
             write_probe: None,
             disk_probe: None,
+            lost: Default::default(),
         };
         memory.follow(&desired, now_ms);
         memory.look(&observed, now_ms);

@@ -7,9 +7,9 @@ use vt_proto::{
     ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{
-        AuditEvent, Cell, Coordinator, Durability, Endpoint, FinishedEpoch, Keyspace, Leaving,
-        Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet, TabletKind,
-        VschemaTable,
+        AuditEvent, Cell, Coordinator, Drain, Durability, Endpoint, FinishedEpoch, Keyspace,
+        Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet,
+        TabletKind, VschemaTable,
     },
 };
 
@@ -155,6 +155,9 @@ fn value() -> impl Strategy<Value = RecordValue> {
         }),
         schema_change().prop_map(RecordValue::SchemaChange),
         coordinator().prop_map(RecordValue::Coordinator),
+        tablet().prop_map(|tablet| RecordValue::Drain(Drain {
+            alias: tablet.alias
+        })),
     ]
 }
 

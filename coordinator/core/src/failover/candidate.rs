@@ -10,7 +10,7 @@ use vt_proto::{
     topology::{HISTORY_EPOCHS_MAX, Tablet},
 };
 
-use super::{Situation, restored};
+use super::{Situation, drain::is_drained, restored};
 use crate::durability;
 
 /// Whether this report says that the IO thread was stopped under the promise of the record's epoch, or a later one.
@@ -27,6 +27,8 @@ pub struct Candidate {
     pub alias: TabletAlias,
     /// Transactions that are received and not applied.
     pub backlog: u64,
+    /// Its host is to be maintained: the last choice, however long another has to apply.
+    drained: bool,
     preference: (bool, bool, bool),
 }
 
@@ -53,6 +55,7 @@ pub fn candidates(
             Some(Candidate {
                 alias: tablet.alias.clone(),
                 backlog: maximum.subtract(&position.executed).count(),
+                drained: is_drained(situation, &tablet.alias),
                 preference: (
                     report.has_bad_disk(),
                     !acker,
@@ -62,7 +65,8 @@ pub fn candidates(
         })
         .collect();
     found.sort_by(|a, b| {
-        (a.backlog, a.preference, &a.alias).cmp(&(b.backlog, b.preference, &b.alias))
+        let rank = |it: &Candidate| (it.drained, it.backlog, it.preference);
+        rank(a).cmp(&rank(b)).then_with(|| a.alias.cmp(&b.alias))
     });
     found
 }

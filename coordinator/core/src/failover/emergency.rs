@@ -17,6 +17,7 @@ use super::{
         ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
         received,
     },
+    drain,
     evidence::{Death, death, doubt, lost_start},
     leaving, membership, restored,
     table::Trigger,
@@ -46,7 +47,12 @@ fn alive(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     if let Some(hand_over) = writes::hand_over(situation, primary) {
         return hand_over;
     }
-    let alarm = writes::alarm(situation, primary);
+    if let Some(hand_over) = drain::hand_over(situation, primary) {
+        return hand_over;
+    }
+    let alarms = [writes::alarm, drain::alarm].map(|alarm| alarm(situation, primary));
+    let alarms: Vec<String> = alarms.into_iter().flatten().collect();
+    let alarm = (!alarms.is_empty()).then(|| alarms.join("; "));
     match (ackers(situation, primary), alarm) {
         (Verdict::Wait, Some(alarm)) => Verdict::Blocked(alarm),
         (Verdict::Blocked(why), Some(alarm)) => Verdict::Blocked(format!("{alarm}; {why}")),

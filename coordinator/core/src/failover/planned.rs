@@ -10,6 +10,7 @@ use vt_proto::{
 use super::{
     Situation, Verdict,
     candidate::{ackers_after_switchover, position},
+    drain::is_drained,
     emergency::{answer_death, longer_history},
     evidence::death,
     table::Trigger,
@@ -75,6 +76,9 @@ pub fn fit(
         return refuse(
             "it does not acknowledge writes, so it need not have them; wait until it does",
         );
+    }
+    if is_drained(situation, candidate) {
+        return refuse("its host is drained; `vtctl host undrain` ends that");
     }
     let Some(report) = situation.answer(candidate) else {
         return refuse("it does not answer");

@@ -15,6 +15,15 @@ pub enum PhaseName {
 }
 
 impl PhaseName {
+    /// All of them.
+    pub const ALL: [PhaseName; 5] = [
+        PhaseName::Forming,
+        PhaseName::Stable,
+        PhaseName::Switching,
+        PhaseName::Revoking,
+        PhaseName::Establishing,
+    ];
+
     /// The name of this phase.
     pub fn of(phase: &Phase) -> Self {
         match phase {
@@ -56,6 +65,8 @@ pub enum Trigger {
     SwitchoverAsked,
     /// The primary's disk is full or fails, and its writes still return.
     DiskFailing,
+    /// The primary's host is drained and another tablet is fit.
+    PrimaryDrained,
     /// The primary is read-only and the candidate has everything.
     PrimaryDemoted,
     /// The primary or the candidate did not get ready in time.
@@ -178,6 +189,13 @@ pub const TABLE: &[Row] = &[
         Switching,
         Same,
         "Its writes will hang soon, and then nothing can be handed over any more; until it is read-only the step can be taken back.",
+    ),
+    row(
+        Stable,
+        Trigger::PrimaryDrained,
+        Switching,
+        Same,
+        "It is a switchover that nobody has to ask for: until the primary is read-only the step can be taken back.",
     ),
     row(
         Switching,

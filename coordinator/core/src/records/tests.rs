@@ -26,6 +26,10 @@ fn keys_are_shown_by_kind_and_name() {
         ),
         (RecordKey::SchemaChange(7), "schema-change/7"),
         (RecordKey::Coordinator(3), "coordinator/3"),
+        (
+            RecordKey::Drain("zone1-100".parse().unwrap()),
+            "drain/zone1-100",
+        ),
     ];
     assert_eq!(cases.len(), RecordKind::ALL.len(), "every kind");
     for ((key, shown), kind) in cases.into_iter().zip(RecordKind::ALL) {

@@ -1,6 +1,9 @@
 //! Who is there: by the leader's own clock, which may stand still, and under a leader who has just begun.
 
+use vt_proto::report::LostTransactions;
+
 use super::*;
+use crate::mass_failure::MASS_FAILURE_HOLD_MS;
 
 /// Epochs of all sets, added up: it grows with every needless failover.
 fn epochs(stage: &Stage) -> u64 {
@@ -121,4 +124,45 @@ fn many_silences_at_once_are_taken_for_ours_and_all_are_judged_later() {
     assert_eq!(epochs(&stage), before);
     stage.pass(SILENCE_MS + 500, &primaries);
     assert_eq!(epochs(&stage), before + u64::from(sets));
+}
+
+#[test]
+fn what_is_kept_of_lost_transactions_is_told_once() {
+    let mut stage = Stage::stable(1);
+    let lost = |epoch: u64| LostTransactions {
+        epoch: Epoch(epoch),
+        gtids: gtids("A:5-6"),
+        transactions: 2,
+        bytes: 300,
+        cut_at: "2026-01-01T00:00:00Z".to_owned(),
+        directory: format!("/lost/{epoch}"),
+        readable: true,
+    };
+    let told = |stage: &Stage| {
+        let kinds = stage.kinds();
+        kinds.iter().filter(|kind| *kind == "lost.kept").count()
+    };
+    stage.report(1).lost.kept = vec![lost(1)];
+    stage.pass(1_000, &[]);
+    assert_eq!(told(&stage), 1);
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert_eq!(event.subject, format!("replica-set/{}", set_name(0)));
+    assert!(
+        event.message.contains("2 transactions (300 bytes)"),
+        "{event:?}"
+    );
+    assert!(
+        event
+            .message
+            .ends_with("zone1-101 and are kept on its host in /lost/1"),
+        "{event:?}"
+    );
+    stage.step(Event::LeadershipLost);
+    stage.step(Event::LeadershipGained);
+    stage.pass(1_000, &[]);
+    assert_eq!(told(&stage), 1, "another leader finds it in the audit");
+    stage.report(1).lost.kept.push(lost(2));
+    stage.report(2).lost.kept = vec![lost(2)];
+    stage.pass(1_000, &[]);
+    assert_eq!(told(&stage), 3, "each on each host");
 }

@@ -42,7 +42,8 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-async fn fetch(client: &mut Client, alias: String) -> Result<Vec<Tablet>, Failure> {
+/// The tablets of that alias, or all.
+pub async fn fetch(client: &mut Client, alias: String) -> Result<Vec<Tablet>, Failure> {
     let request = ListTabletsRequest {
         stale: false,
         alias,
@@ -75,9 +76,10 @@ fn text(tablet: &Tablet) -> String {
         (
             "role",
             format!(
-                "{}{}",
+                "{}{}{}",
                 tablet.role,
-                if tablet.acker { " (acker)" } else { "" }
+                if tablet.acker { " (acker)" } else { "" },
+                if tablet.drained { ", drained" } else { "" }
             ),
         ),
         ("mysqld at", or_dash(tablet.mysql.as_ref())),

@@ -228,5 +228,6 @@ fn key_text(key: Option<Key>) -> String {
         Some(Key::VschemaTable(key)) => format!("vschema/{}/{}", key.keyspace, key.table),
         Some(Key::SchemaChange(id)) => format!("schema-change/{id}"),
         Some(Key::Coordinator(id)) => format!("coordinator/{id}"),
+        Some(Key::Drain(tablet)) => format!("drain/{tablet}"),
     }
 }

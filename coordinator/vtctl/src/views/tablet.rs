@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vt_proto::wire;
 
-use super::{endpoint, unless_empty};
+use super::{endpoint, lost::LostTransactions, unless_empty};
 use crate::output::{duration_text, or_dash};
 
 mod table;
@@ -17,6 +17,8 @@ pub struct Tablet {
     pub kind: &'static str,
     pub role: String,
     pub acker: bool,
+    /// Its host is to be maintained.
+    pub drained: bool,
     pub mysql: Option<String>,
     pub router: Option<String>,
     pub revision: u64,
@@ -51,6 +53,10 @@ pub struct Report {
     /// Set for an open primary.
     pub write_probe: Option<WriteProbe>,
     pub disk_probe: Option<DiskProbe>,
+    /// What was cut off here; `vtctl lost list` shows it with its place.
+    pub lost: Vec<LostTransactions>,
+    /// How much more there is.
+    pub lost_left_out: u32,
     pub boot_id: String,
 }
 
@@ -108,6 +114,7 @@ impl From<wire::TabletView> for Tablet {
             replica_set: tablet.replica_set,
             role: view.role,
             acker: view.acker,
+            drained: view.drained,
             mysql: endpoint(tablet.mysql),
             router: endpoint(tablet.router),
             revision: view.revision,
@@ -148,6 +155,8 @@ impl From<wire::Report> for Report {
             disk_free_bytes: report.disk_free_bytes,
             write_probe: report.write_probe.map(Into::into),
             disk_probe: report.disk_probe.map(Into::into),
+            lost: report.lost.into_iter().map(Into::into).collect(),
+            lost_left_out: report.lost_left_out,
             boot_id: report.boot_id,
         }
     }
@@ -347,6 +356,7 @@ pub mod tests {
             report_age_ms: Some(120),
             connected: true,
             desired: None,
+            drained: false,
         }
     }
 

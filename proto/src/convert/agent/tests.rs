@@ -47,6 +47,7 @@ fn bare_report() -> Report {
         confirmed: None,
         write_probe: None,
         disk_probe: None,
+        lost: Default::default(),
     }
 }
 
@@ -108,6 +109,18 @@ fn full_report() -> Report {
             success_age_ms: Some(13),
             detail: "EIO".to_owned(),
         }),
+        lost: Lost {
+            kept: vec![LostTransactions {
+                epoch: Epoch(14),
+                gtids: EXECUTED.parse().unwrap(),
+                transactions: 15,
+                bytes: 16,
+                cut_at: "then".to_owned(),
+                directory: "/lost/14".to_owned(),
+                readable: true,
+            }],
+            left_out: 17,
+        },
     }
 }
 
@@ -234,13 +247,16 @@ fn desired_states_survive_the_wire() {
 #[test]
 fn mistakes_in_reports_name_their_field() {
     type Break = fn(&mut wire::Report);
-    let cases: [(&str, Break); 7] = [
+    let cases: [(&str, Break); 8] = [
         ("tablet", |r| r.tablet = None),
         ("tablet.alias", |r| {
             r.tablet.as_mut().unwrap().alias = "zone1".to_owned();
         }),
         ("mysqld", |r| r.mysqld = None),
         ("mysqld.state", |r| r.mysqld.as_mut().unwrap().state = None),
+        ("lost[0].gtids", |r| {
+            r.lost[0].gtids = "x:1".to_owned();
+        }),
         ("gtid.received", |r| {
             r.gtid.as_mut().unwrap().received = "x:1".to_owned();
         }),

@@ -68,12 +68,19 @@ pub fn table_across_sets(tablets: &[Tablet]) -> String {
     with_troubles(output::table(headers, tablets.iter().map(row)), tablets)
 }
 
+fn role(tablet: &Tablet) -> String {
+    match tablet.drained {
+        true => format!("{} drained", tablet.role),
+        false => tablet.role.clone(),
+    }
+}
+
 fn state(tablet: &Tablet) -> [String; 7] {
     let report = tablet.report.as_ref();
     let replication = report.and_then(|report| report.replication.as_ref());
     [
         tablet.alias.clone(),
-        tablet.role.clone(),
+        role(tablet),
         or_dash(report.map(|report| report.mysqld)),
         or_dash(replication.map(|it| format!("{}/{}", it.io, it.sql))),
         or_dash(replication.and_then(|it| it.lag_ms).map(duration_text)),
