@@ -181,9 +181,13 @@ pub fn primary(set: &ReplicaSet) -> anyhow::Result<usize> {
 fn is_whole(set: &ReplicaSet) -> bool {
     let is_level = |tablet: &crate::cluster::view::Tablet| {
         let is_primary = set.primary.as_ref() == Some(&tablet.alias);
-        let report = tablet.report.as_ref();
-        let read_only = report.and_then(|report| report.super_read_only);
-        read_only == Some(!is_primary) && (is_primary || tablet.acker)
+        let Some(report) = &tablet.report else {
+            return false;
+        };
+        match is_primary {
+            true => report.super_read_only == Some(false) && report.semi_sync_source == Some(true),
+            false => report.super_read_only == Some(true) && tablet.acker && report.follows(),
+        }
     };
     set.serving
         && set.phase == "stable"

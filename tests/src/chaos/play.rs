@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    FRONT, KEYSPACE, REPLICA_SET,
+    FRONT, KEYSPACE,
     bed::{Bed, Event, PATIENCE, primary},
     reader::Readers,
     row::Row,
@@ -210,8 +210,7 @@ impl<'a> Scene<'a> {
                     |set: &ReplicaSet| set.blocked.as_ref().is_some_and(|it| it.contains(words));
                 bed.wait(words, SAID_LIMIT, says).await?;
             }
-            Step::Shown(words) => self.wait_for(words, SAID_LIMIT, Self::shown).await?,
-            Step::Told(kind) => self.wait_for(kind, SAID_LIMIT, Self::told).await?,
+            Step::Told(kind) => self.wait_until_told(kind).await?,
             Step::Refused => self.stage.refusal()?,
             Step::Repaired(time_ms) => {
                 let limit = LOADED_FACTOR * Duration::from_millis(time_ms);
@@ -228,36 +227,17 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    async fn wait_for(
-        &self,
-        words: &str,
-        limit: Duration,
-        ask: impl AsyncFn(&Self, &str) -> anyhow::Result<Option<String>>,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
+    async fn wait_until_told(&self, kind: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SAID_LIMIT;
         loop {
-            match ask(self, words).await {
-                Ok(None) => return Ok(()),
-                other if Instant::now() >= deadline => {
-                    bail!("nobody says '{words}': {other:?}")
-                }
+            let events = self.stage.bed.events_after(self.seen).await;
+            let told = |events: &Vec<Event>| events.iter().any(|event| event.kind == kind);
+            match events {
+                Ok(events) if told(&events) => return Ok(()),
+                other if Instant::now() >= deadline => bail!("there is no {kind}: {other:?}"),
                 _ => tokio::time::sleep(QUESTION_INTERVAL).await,
             }
         }
-    }
-
-    /// Nothing if it is shown, else what is.
-    async fn shown(&self, words: &str) -> anyhow::Result<Option<String>> {
-        let shown = self.stage.bed.vtctl(&["replica-set", "show", REPLICA_SET]);
-        let shown = shown.await?;
-        Ok((!shown.contains(words)).then_some(shown))
-    }
-
-    /// Nothing if it was decided, else what was.
-    async fn told(&self, kind: &str) -> anyhow::Result<Option<String>> {
-        let events = self.stage.bed.events_after(self.seen).await?;
-        let told = events.iter().any(|event| event.kind == kind);
-        Ok((!told).then(|| format!("{events:?}")))
     }
 
     /// Heals, waits until all is well, and looks for everything that was promised.

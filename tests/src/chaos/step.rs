@@ -96,8 +96,6 @@ pub enum Step {
     Told(&'static str),
     /// All tablets are as they should be, within so long.
     Repaired(u64),
-    /// A tablet or the replica set shows these words.
-    Shown(&'static str),
 }
 
 impl Step {
@@ -112,7 +110,6 @@ impl Step {
                 | Self::Refused
                 | Self::Told(_)
                 | Self::Repaired(_)
-                | Self::Shown(_)
         )
     }
 

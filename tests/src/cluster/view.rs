@@ -62,6 +62,23 @@ pub struct Report {
     pub super_read_only: Option<bool>,
     pub semi_sync_source: Option<bool>,
     pub semi_sync_replica: Option<bool>,
+    #[serde(default)]
+    pub replication: Option<Replication>,
+}
+
+/// The two threads of a replica: `on`, `off` or `connecting`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Replication {
+    pub io: String,
+    pub sql: String,
+}
+
+impl Report {
+    /// Receives, applies and acknowledges.
+    pub fn follows(&self) -> bool {
+        let runs = |it: &Replication| it.io == "on" && it.sql == "on";
+        self.replication.as_ref().is_some_and(runs) && self.semi_sync_replica == Some(true)
+    }
 }
 
 /// `vtctl cluster show`.

@@ -194,6 +194,7 @@ pub const ROWS: &[Row] = &[
         &[
             Signal(Replicas, &[Agent, Guard, Mysqld], SIGKILL),
             NoWrites(10_000),
+            Blocked("acknowledgements"),
             Start(First),
             Writes,
         ],

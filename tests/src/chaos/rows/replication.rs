@@ -5,7 +5,7 @@ use crate::chaos::{
     row::{Row, row},
     step::{
         Step::{
-            Begin, BeginAsRoot, CutData, HealNetwork, Hold, Isolate, Moves, Pause, Repaired, Shown,
+            Begin, BeginAsRoot, CutData, HealNetwork, Hold, Isolate, Moves, Pause, Repaired,
             Signal, Sql, Start, Swept, Switchover, Writes,
         },
         Who::{First, Primary, Replicas, Second},
@@ -26,9 +26,7 @@ pub const ROWS: &[Row] = &[
         "switched on again",
         &[
             Sql(Primary, &["SET GLOBAL rpl_semi_sync_source_enabled = 0"]),
-            Pause(2_000),
             Repaired(2_000),
-            Shown("semi-sync"),
             Writes,
         ],
     )
@@ -68,19 +66,19 @@ pub const ROWS: &[Row] = &[
     row(
         "42",
         "row-missing-on-replica-then-primary-killed",
-        "the other replica serves",
+        "the other replica serves, this one is rebuilt",
         &[
             Sql(
                 First,
                 &[
                     "SET GLOBAL super_read_only = 0",
                     "SET SESSION sql_log_bin = 0",
-                    "DELETE FROM commerce.acknowledged_write",
+                    "DELETE FROM commerce.acknowledged_write WHERE id = 1",
                 ],
             ),
             Sql(
                 Primary,
-                &["DELETE FROM commerce.acknowledged_write WHERE id = 0"],
+                &["UPDATE commerce.acknowledged_write SET payload = 'changed' WHERE id = 1"],
             ),
             Pause(500),
             Signal(Primary, &[Mysqld], SIGKILL),
