@@ -36,7 +36,7 @@ pub struct Persisted {
     pub generation: Generation,
     pub primaryship: Option<Primaryship>,
     pub acking: Option<Acking>,
-    /// Its data was replaced since it last caught up with a primary.
+    /// Its data was replaced since it last caught up with a primary, or began to be.
     pub replaced: bool,
     /// Only a copy of another tablet can make it a replica again, and why.
     pub clone_reason: Option<String>,
@@ -76,6 +76,10 @@ pub enum Record {
         server_uuid: String,
     },
     CloneNeeded {
+        reason: String,
+    },
+    /// Before anything is replaced: a copy that breaks off leaves neither the old data nor what told that they had to go.
+    CloneBegins {
         reason: String,
     },
     Cloned,
@@ -127,6 +131,10 @@ impl Persisted {
                 });
             }
             Record::CloneNeeded { reason } => self.clone_reason = Some(reason.clone()),
+            Record::CloneBegins { reason } => {
+                self.clone_reason = Some(reason.clone());
+                self.replaced = true;
+            }
             Record::Cloned => {
                 self.clone_reason = None;
                 self.primaryship = None;

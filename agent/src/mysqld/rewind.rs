@@ -276,6 +276,14 @@ pub fn note_start(layout: &Layout) -> io::Result<()> {
     write_durably(&start_note(layout), name.as_encoded_bytes())
 }
 
+/// Before the data are replaced: the copy counts its binary log files from one again, and is started by the guard.
+pub fn forget_start(layout: &Layout) -> io::Result<()> {
+    match fs::remove_file(start_note(layout)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The newest binary log file at the last start.
 fn started_on(layout: &Layout) -> Result<Option<String>, RewindError> {
     let path = start_note(layout);

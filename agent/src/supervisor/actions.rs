@@ -13,7 +13,7 @@ use crate::{
         REPLICATION_USER,
         admin_conn::AdminConn,
         clone::{clone_from, verify},
-        rewind::{Rewind, rewind},
+        rewind::{Rewind, forget_start, rewind},
     },
     replication::{control, fence, semisync},
 };
@@ -172,6 +172,7 @@ async fn clone(host: &mut Host, donor: &Endpoint, may_lose: &GtidSet) -> Outcome
             "the donor lacks transactions that are here: {missing}; nothing is replaced"
         ));
     }
+    forget_start(&host.layout).map_err(said)?;
     // CLONE refuses where nothing at all may be written; mysqld comes back closed, and if it fails the core closes it.
     fence::open_for_agent(conn).await.map_err(said)?;
     let socket = host.layout.socket();

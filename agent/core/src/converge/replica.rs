@@ -231,6 +231,12 @@ fn copy(view: &View<'_>, order: &Order<'_>, server: &Server, reason: &str) -> St
     {
         return view.attempt(Action::StopIoThread);
     }
+    // From here on it answers for nothing, and nothing but a copy makes it a replica again.
+    if view.persisted.clone_reason.is_none() || !view.persisted.replaced {
+        return Step::record(Record::CloneBegins {
+            reason: reason.to_owned(),
+        });
+    }
     let mut may_lose = own_errant(view, order, server);
     // Whoever waits for a copy connects to no primary of a later epoch: nothing of it is here, and everything beyond its start is lost.
     let primary = reached(order, server).or(view.persisted.clone_reason.as_ref().map(|_| ""));

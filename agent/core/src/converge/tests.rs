@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod alone;
+mod copy;
 mod disk;
 mod model;
 mod primary;

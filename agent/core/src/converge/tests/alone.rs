@@ -162,7 +162,7 @@ fn a_replica_is_not_made_anew() {
                 h.channel().io = ThreadState::Off;
             },
             None,
-            "clone waits",
+            "persist waits",
         ),
         (
             "refused by its source for good",
@@ -173,7 +173,7 @@ fn a_replica_is_not_made_anew() {
                 h.memory.io_fatal_since_ms = Some(0);
             },
             None,
-            "clone waits",
+            "persist waits",
         ),
         (
             "was primary once",

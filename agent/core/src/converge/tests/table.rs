@@ -397,31 +397,6 @@ fn replicating_in_trouble() {
             },
             Do(Action::StartIoThread),
         ),
-        (
-            "refused for good",
-            Host::replica,
-            |h| {
-                h.channel().io = ThreadState::Off;
-                h.channel().io_error = Some((13_114, "purged".into()));
-                h.memory.io_fatal_since_ms = Some(h.now_ms - 10_000);
-            },
-            Do(Action::Clone {
-                donor: endpoint(2),
-                may_lose: GtidSet::new(),
-            }),
-        ),
-        (
-            "written here",
-            Host::replica,
-            |h| {
-                h.server().executed = set("A:1-11,B:1-5");
-                h.channel().io = ThreadState::Off;
-            },
-            Do(Action::Clone {
-                donor: endpoint(2),
-                may_lose: set("A:11"),
-            }),
-        ),
     ]);
 }
 

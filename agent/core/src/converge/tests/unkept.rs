@@ -33,6 +33,15 @@ fn needed() -> Record {
     }
 }
 
+/// Told, and the copy has begun.
+fn begun(h: &mut Host) {
+    let Record::CloneNeeded { reason } = needed() else {
+        unreachable!("a copy is needed");
+    };
+    h.persisted.apply(&Record::CloneBegins { reason });
+    assert!(h.persisted.is_amnesiac(&h.observed.boot_id, None));
+}
+
 fn copy() -> super::table::Expect {
     Do(Action::Clone {
         donor: endpoint(2),
@@ -113,7 +122,7 @@ fn what_nobody_kept_is_replaced_by_a_copy() {
             Host::replica,
             |h| {
                 ahead(h);
-                h.persisted.apply(&needed());
+                begun(h);
                 h.channel().io = ThreadState::Off;
             },
             copy(),
@@ -123,7 +132,7 @@ fn what_nobody_kept_is_replaced_by_a_copy() {
             Host::replica,
             |h| {
                 ahead(h);
-                h.persisted.apply(&needed());
+                begun(h);
                 h.channel().io = ThreadState::Off;
                 h.channel().source = endpoint(9);
             },
