@@ -60,7 +60,7 @@ pub const OUT: &[(&str, &str)] = &[
 pub const KNOWN: &[(&str, &str)] = &[
     (
         "34",
-        "a relay log that a power cut left unreadable is not thrown away: the tablet does not apply until somebody gives it a copy",
+        "a relay log that a power cut left unreadable, which it does not always, is not thrown away: the tablet does not apply until somebody gives it a copy",
     ),
     (
         "42",

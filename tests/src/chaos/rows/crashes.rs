@@ -172,7 +172,8 @@ pub const ROWS: &[Row] = &[
         ],
     )
     .leader(Second)
-    .moves(1_000),
+    // It opens when one of the two others is back and acknowledges.
+    .moves(5_000),
     row(
         "33",
         "acker-killed-with-unapplied-relay-log",
