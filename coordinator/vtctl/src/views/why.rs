@@ -231,6 +231,11 @@ impl Story<'_> {
         newest.find_map(|event| said(event, name))
     }
 
+    /// What its first event with such evidence says: when it opens, the new primary is the one before.
+    fn said_first(&self, name: &str) -> Option<&str> {
+        self.events.iter().find_map(|event| said(event, name))
+    }
+
     /// By the evidence; by the words of the message in events of versions before.
     fn epoch(&self) -> Option<u64> {
         let said = self.said("epoch").and_then(|epoch| epoch.parse().ok());
@@ -280,7 +285,7 @@ fn change(set: &ReplicaSet, story: &Story<'_>, events: &[wire::EventView]) -> Ch
         }),
         outcome: story.outcome(),
         epoch,
-        from: owned(story.said("primary_before")).or(known_from),
+        from: owned(story.said_first("primary_before")).or(known_from),
         to: owned(story.said("primary_after")).or(known_to),
         because: first.map_or_else(String::new, message),
         seen: story.events.iter().flat_map(|event| seen(event)).collect(),

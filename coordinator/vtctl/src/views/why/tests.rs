@@ -63,7 +63,7 @@ const FORMED: &str = "
 const FAILED_OVER: &str = "
     5000 failover.revoke epoch 1 of a is revoked: its mysqld exited | primary a=exited (life 1); acker b=IO thread is On; epoch=2; primary_before=a; detect_ms=20
     5050 failover.establish b becomes primary of epoch 2 | tablet b=received x:1-9; revoking_ms=40; promise_ms=30; drain_ms=10; epoch=2; primary_before=a; primary_after=b
-    5250 failover.open b is open as primary of epoch 2 | establishing_ms=190; epoch=2
+    5250 failover.open b is open as primary of epoch 2 | establishing_ms=190; epoch=2; primary_before=b; primary_after=b
     9000 acker.added a may acknowledge writes of b";
 const TAKEN_BACK: &str = "
     20000 switchover.asked b is to hand over to c | epoch=2; primary_before=b; primary_after=b
