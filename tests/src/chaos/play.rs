@@ -252,24 +252,21 @@ impl<'a> Scene<'a> {
             let events = self.stage.bed.events_after(self.seen).await;
             outcome.events = events.unwrap_or_default();
         }
-        let after = after.context("heal the bed")?;
+        after.context("heal the bed")?;
         ensure!(
             go_on(&self.writers, PATIENCE).await,
             "writes do not go on after everything was healed: {:#?}",
             self.writers.so_far().errors
         );
         outcome.gap_healing = self.writers.longest_gap();
-        self.judge(&bounds, &after, outcome).await
+        self.judge(&bounds, outcome).await
     }
 
     /// Looks for everything that was promised.
-    async fn judge(
-        self,
-        bounds: &Bounds,
-        after: &ReplicaSet,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
+    async fn judge(self, bounds: &Bounds, outcome: &mut Outcome) -> anyhow::Result<()> {
         let ledger = self.writers.finish().await;
+        // Asked only now: a failover may have been under way while all looked well.
+        let after = self.stage.bed.wait_until_whole(PATIENCE).await?;
         let read = self.readers.finish().await;
         outcome.acknowledged = ledger.acknowledged.len();
         outcome.unknown = ledger.unknown.len();
@@ -286,7 +283,7 @@ impl<'a> Scene<'a> {
             read,
             before,
         };
-        let wrong = verdict::check(self.stage.bed, &promises, after).await?;
+        let wrong = verdict::check(self.stage.bed, &promises, &after).await?;
         outcome.wrong.extend(wrong);
         let (fewest, most) = bounds.epochs;
         if !(fewest..=most).contains(&epochs) {
