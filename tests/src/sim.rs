@@ -5,6 +5,7 @@
 
 mod agents;
 mod coordinators;
+mod deposed;
 mod disk;
 mod effects;
 mod faults;
@@ -15,10 +16,11 @@ mod mysqld;
 mod network;
 pub(crate) mod random;
 mod replication;
+mod sabotage;
 mod world;
 
 pub use faults::{Fault, Focus, Kind};
-pub use host::Sabotage;
+pub use sabotage::Sabotage;
 pub use world::{Outcome, Plan, run};
 
 /// Faults come until then.

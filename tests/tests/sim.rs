@@ -18,6 +18,8 @@ use vt_tests::sim::{Focus, Outcome, Plan, Sabotage, run};
 const SEEDS_DEFAULT: u64 = 200;
 /// Seeds within which each sabotage must be noticed.
 const SABOTAGE_SEEDS_MAX: u64 = 400;
+/// Seeds of each focus that must be well where nothing is sabotaged.
+const FOCUS_SEEDS: u64 = 25;
 /// Lines of the shortest trace that are shown.
 const TRACE_LINES_SHOWN: usize = 120;
 /// Runs that looking for a shorter story may take.
@@ -177,28 +179,53 @@ fn clusters_are_safe_under_faults_and_whole_after_them() {
     demand_none(&failing(first..first + count, Plan::of, |_| true, 10));
 }
 
-/// Each of these breaks one rule of the agent; a checker must notice, or it would not notice a real mistake either.
+/// Each of these breaks one rule; a checker must notice, or it would not notice a real mistake either.
 #[test]
 fn sabotage_is_noticed() {
     let unsafe_only = |violation: &str| !violation.contains("after the faults ended");
-    for (sabotage, focus) in [
-        (Sabotage::SkipRevokeWait, Focus::Disconnection),
-        (Sabotage::OpenBeforeDrain, Focus::Backlog),
-        (Sabotage::IgnoreEpoch, Focus::Leadership),
-        (Sabotage::SilentTooEarly, Focus::Loss),
-        (Sabotage::ExecutedForReceived, Focus::Backlog),
+    let stuck = |violation: &str| violation.contains("still applies");
+    for (sabotage, focus, wanted) in [
+        (Sabotage::SkipRevokeWait, Focus::Disconnection, None),
+        (Sabotage::ExecutedForReceived, Focus::Backlog, None),
+        (Sabotage::OpenBeforeDrain, Focus::Backlog, None),
+        (Sabotage::SemiSyncBeforeDrain, Focus::Backlog, Some(stuck)),
+        (Sabotage::CleanShutdown, Focus::Disconnection, None),
+        (Sabotage::IgnoreEpoch, Focus::Leadership, None),
+        (Sabotage::IgnoreOwnStall, Focus::Sleep, None),
+        (Sabotage::MoveUndrained, Focus::Backlog, None),
+        (Sabotage::SilentTooEarly, Focus::Loss, None),
     ] {
         let plan = |seed| Plan {
             sabotage: Some(sabotage),
             focus,
             ..Plan::of(seed)
         };
-        let found = failing(1..SABOTAGE_SEEDS_MAX, plan, unsafe_only, 1);
+        let wanted = |violation: &str| wanted.map_or(unsafe_only(violation), |it| it(violation));
+        let found = failing(1..SABOTAGE_SEEDS_MAX, plan, wanted, 1);
         assert!(
             !found.is_empty(),
             "{sabotage:?} was not noticed in {SABOTAGE_SEEDS_MAX} seeds"
         );
         println!("{sabotage:?}: seed {}: {}", found[0].0, found[0].1);
+    }
+}
+
+/// The same worlds without the sabotage.
+#[test]
+fn every_focus_is_well_without_sabotage() {
+    for focus in [
+        Focus::Disconnection,
+        Focus::Backlog,
+        Focus::Leadership,
+        Focus::Sleep,
+        Focus::Loss,
+    ] {
+        let plan = |seed| Plan {
+            focus,
+            ..Plan::of(seed)
+        };
+        let found = failing(1..=FOCUS_SEEDS, plan, |_| true, 1);
+        assert_eq!(found, [], "{focus:?}");
     }
 }
 

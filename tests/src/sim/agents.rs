@@ -13,8 +13,9 @@ use vt_proto::{
 use super::{
     coordinators::MEMBERS,
     effects::local_effect,
-    host::{Agent, Life, Sabotage, goal_word, result_word},
+    host::{Agent, Life, goal_word, result_word},
     mysqld::What,
+    sabotage::Sabotage,
     world::{Happening, World},
 };
 
@@ -98,6 +99,8 @@ impl World {
         let Some((action, report)) = thought else {
             return;
         };
+        let result = self.acknowledgements.told(host, &report);
+        self.check(result);
         self.send_report(host, report);
         let Some(action) = action else {
             return;
@@ -374,6 +377,8 @@ impl World {
 
     fn effect(&mut self, host: usize, action: &Action) -> Result<(), String> {
         self.hosts[host].disk_refuses(action)?;
+        let spoilt = self.spoil_action(host, action);
+        self.all_committed(host, &spoilt);
         match action {
             Action::Persist(record) => {
                 self.persist(host, record);
@@ -389,6 +394,11 @@ impl World {
             Action::StartWork(_) => Ok(()),
             Action::StartMysqld => self.start_mysqld(host),
             Action::Clone { donor, may_lose } => self.clone_tablet(host, donor, may_lose),
+            Action::DisableSourceSemiSync if self.hosts[host].life == Life::Up => {
+                let released = self.hosts[host].mysqld.release_without_acknowledgement();
+                self.all_committed(host, &released);
+                Ok(())
+            }
             Action::OpenForAll => {
                 self.opens(host);
                 local_effect(&mut self.hosts[host], action, self.now_ms)
@@ -471,6 +481,8 @@ impl World {
             return Err("the donor lacks transactions that are here".to_owned());
         }
         host_state.mysqld.clone_from_donor(&donor);
+        self.acknowledgements.copied(host, &donor.executed);
+        let host_state = &mut self.hosts[host];
         host_state.incarnation = host_state.incarnation.next();
         host_state.life = Life::Starting;
         let incarnation = host_state.incarnation;

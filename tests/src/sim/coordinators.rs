@@ -24,6 +24,8 @@ pub struct Member {
     pub snapshot: State,
     /// When it will notice that it leads no more.
     pub steps_down_ms: Option<u64>,
+    /// When its core took its last step.
+    pub stepped_ms: u64,
 }
 
 impl Member {
@@ -42,6 +44,7 @@ impl Member {
             wall_offset_ms: random.between(0, 100_000),
             snapshot: state,
             steps_down_ms: None,
+            stepped_ms: 0,
         }
     }
 

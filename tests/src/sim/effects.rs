@@ -46,7 +46,6 @@ fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String
             mysqld.run.source_semi_sync = true;
             mysqld.run.acks = *acks;
         }
-        Action::DisableSourceSemiSync => mysqld.release_without_acknowledgement(),
         Action::ResetReplication => mysqld.forget_channel(),
         _ => return mysqld.replication_statement(action),
     }

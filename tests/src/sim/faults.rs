@@ -1,6 +1,6 @@
 //! Which faults a seed brings, drawn before the world starts, so that a failing run can be repeated with fewer of them.
 
-use super::random::Random;
+use super::{FAULTS_END_MS, random::Random};
 
 /// One kind of fault with its victim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Kind {
     PauseCoordinator {
         member: usize,
     },
+    /// All of them stand still, so that whoever leads still leads when they wake.
+    PauseCoordinators,
     IsolateCoordinator {
         member: usize,
     },
@@ -103,6 +105,8 @@ pub enum Focus {
     Loss,
     /// Leaders that come, go and come back while primaries die.
     Leadership,
+    /// Coordinators that sleep all at once while links between tablets break, and nothing else: no primary may be deposed.
+    Sleep,
     /// Primaries whose disk fills or stalls, and nothing else.
     Disks,
     /// Primaries with too much to do, and nothing else.
@@ -118,7 +122,7 @@ impl Focus {
             // Leaders and primaries that change would each give it its time anew.
             Focus::Loss => &[9],
             Focus::Leadership => &[1, 11, 12, 13, 14],
-            Focus::Disks | Focus::Saturation => &[],
+            Focus::Sleep | Focus::Disks | Focus::Saturation => &[],
         };
         (0..KINDS)
             .map(|kind| u64::from(kinds.contains(&kind)))
@@ -165,8 +169,16 @@ pub fn schedule(
     }
 }
 
+/// Faults beside the schedule, each kind from a generator of its own so that none shifts the others.
+pub fn beside(seed: u64, focus: Focus, hosts: usize, members: usize) -> Vec<Fault> {
+    let random = |word| Random::new(seed).fork(word);
+    let mut faults = long_loss(&mut random("loss"), focus, hosts);
+    faults.extend(sleeps(&mut random("sleep"), focus, hosts, members));
+    faults
+}
+
 /// A replica that is lost for longer than an acker may be, and a primary that dies around the end of that.
-pub fn long_loss(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
+fn long_loss(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
     let wanted = focus == Focus::Loss || (focus == Focus::All && random.chance(40));
     if !wanted {
         return Vec::new();
@@ -187,6 +199,41 @@ pub fn long_loss(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> 
         kind: Kind::KillPrimary,
     };
     vec![loss, death]
+}
+
+/// Coordinators that sleep for longer than a silence takes.
+fn sleeps(random: &mut Random, focus: Focus, hosts: usize, members: usize) -> Vec<Fault> {
+    let alone = focus == Focus::Sleep;
+    if !alone && (focus != Focus::All || random.chance(75)) {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    let mut at_ms = 3_000;
+    loop {
+        at_ms += random.between(500, 5_000);
+        let sleep = Fault {
+            at_ms,
+            lasts_ms: random.between(900, 3_000),
+            kind: Kind::PauseCoordinators,
+        };
+        if at_ms + sleep.lasts_ms >= FAULTS_END_MS {
+            return faults;
+        }
+        let host = |random: &mut Random| members + random.between(0, hosts as u64 - 1) as usize;
+        // Broken since before the sleep, so that the first that is heard after it is that an acker has lost its source.
+        let before_ms = random.between(300, 1_500);
+        let cut = Fault {
+            at_ms: at_ms - before_ms,
+            lasts_ms: before_ms + sleep.lasts_ms + random.between(0, 500),
+            kind: Kind::CutOneWay {
+                from: host(random),
+                to: host(random),
+            },
+        };
+        at_ms += sleep.lasts_ms;
+        faults.push(sleep);
+        faults.extend(alone.then_some(cut));
+    }
 }
 
 fn draw_kind(random: &mut Random, index: usize, hosts: usize, members: usize) -> Kind {

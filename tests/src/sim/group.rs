@@ -6,6 +6,7 @@ use vt_proto::topology::Phase;
 
 use super::{
     coordinators::MEMBERS,
+    sabotage::Sabotage,
     world::{Happening, World},
 };
 
@@ -42,7 +43,18 @@ impl World {
 
     /// One step of a member's core, and everything that follows from it.
     pub(super) fn step(&mut self, member: usize, event: Event) {
-        let now = self.members[member].now(self.now_ms);
+        if self.sabotage == Some(Sabotage::IgnoreOwnStall) {
+            let slept_from_ms = self.members[member].stepped_ms + TICK_MS;
+            for at_ms in (slept_from_ms..self.now_ms).step_by(TICK_MS as usize) {
+                self.step_at(member, at_ms, Event::Tick);
+            }
+        }
+        self.step_at(member, self.now_ms, event);
+    }
+
+    fn step_at(&mut self, member: usize, at_ms: u64, event: Event) {
+        self.members[member].stepped_ms = at_ms;
+        let now = self.members[member].now(at_ms);
         let effects = self.members[member].core.step(now, event);
         for effect in effects {
             match effect {

@@ -9,31 +9,17 @@ use vt_agent_core::{
     report,
 };
 use vt_proto::{
-    desired::{Desired, Goal},
+    desired::Desired,
     epoch::{Epoch, Incarnation},
-    report::{GtidPosition, Report, ThreadState},
+    report::{Report, ThreadState},
     topology::Tablet,
 };
 
 use super::{
     disk::Suffering,
     mysqld::{Mysqld, uuid},
+    sabotage::{Claimed, Sabotage, Turn, pretend_drained},
 };
-
-/// Ways to break the agent on purpose; checkers must notice each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// Where the IO thread only looks disconnected, claims a revocation with what is there now, and stops nothing.
-    SkipRevokeWait,
-    /// Opens while the relay log is not applied, and says that it is.
-    OpenBeforeDrain,
-    /// Follows desired states of any age.
-    IgnoreEpoch,
-    /// Says that it has stopped to acknowledge, and does not stop.
-    SilentTooEarly,
-    /// Tells what is applied where it should tell what was received.
-    ExecutedForReceived,
-}
 
 /// Whether mysqld's process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +76,7 @@ pub struct Host {
     pub suffering: Suffering,
     pub uuids: u64,
     /// What a sabotaged agent has claimed for an epoch: it stays with that.
-    claimed: Option<(Epoch, Option<GtidPosition>)>,
+    claimed: Claimed,
 }
 
 impl Host {
@@ -252,81 +238,16 @@ impl Host {
             &step,
         );
         let mut action = step.action.clone();
-        match sabotage {
-            Some(Sabotage::SkipRevokeWait) => {
-                let claimed = &mut self.claimed;
-                skip_revoke(
-                    &observed,
-                    desired.as_ref(),
-                    claimed,
-                    &mut report,
-                    &mut action,
-                );
-            }
-            Some(Sabotage::SilentTooEarly)
-                if desired.as_ref().is_some_and(|it| it.goal == Goal::Revoke)
-                    && report.revoked.is_none() =>
-            {
-                report.silent = Some(self.persisted.generation);
-                action = action.filter(|action| *action != Action::StopIoThread);
-            }
-            Some(Sabotage::ExecutedForReceived) if report.revoked.is_some() => {
-                if let Some(gtid) = &mut report.gtid {
-                    gtid.received = gtid.executed.clone();
-                }
-            }
-            _ => {}
+        if let Some(sabotage) = sabotage {
+            let claimed = &mut self.claimed;
+            let turn = Turn {
+                observed: &observed,
+                desired: desired.as_ref(),
+                generation: self.persisted.generation,
+            };
+            turn.spoil(sabotage, claimed, &mut report, &mut action);
         }
         Some((action.filter(|_| !agent.busy), report))
-    }
-}
-
-fn pretend_drained(observed: &mut Observed, desired: Option<&mut Desired>) {
-    let Some(desired) = desired else {
-        return;
-    };
-    if let Some(server) = &mut observed.server {
-        match &mut desired.goal {
-            Goal::Revoke => server.executed = server.received.clone(),
-            Goal::Primary { start_gtid, .. } => {
-                server.received = server.executed.clone();
-                *start_gtid = server.executed.clone();
-            }
-            _ => {}
-        }
-    }
-}
-
-fn skip_revoke(
-    observed: &Observed,
-    desired: Option<&Desired>,
-    claimed: &mut Option<(Epoch, Option<GtidPosition>)>,
-    report: &mut Report,
-    action: &mut Option<Action>,
-) {
-    let revoking = desired
-        .is_some_and(|desired| desired.goal == Goal::Revoke && desired.epoch == report.promised);
-    let looks_gone = observed
-        .channel()
-        .is_some_and(|channel| channel.io == ThreadState::Connecting);
-    if !revoking {
-        return;
-    }
-    if looks_gone
-        && claimed
-            .as_ref()
-            .is_none_or(|(epoch, _)| *epoch < report.promised)
-    {
-        *claimed = Some((report.promised, report.gtid.clone()));
-    }
-    if let Some((epoch, gtid)) = claimed
-        && *epoch == report.promised
-    {
-        report.revoked = Some(*epoch);
-        report.gtid = gtid.clone();
-        if *action == Some(Action::StopIoThread) {
-            *action = None;
-        }
     }
 }
 

@@ -56,6 +56,11 @@ impl World {
             }
             Kind::KillCoordinator { member } => self.kill_coordinator(*member),
             Kind::PauseCoordinator { member } => self.members[*member].paused_until_ms = until_ms,
+            Kind::PauseCoordinators => {
+                for member in &mut self.members {
+                    member.paused_until_ms = member.paused_until_ms.max(until_ms);
+                }
+            }
             Kind::MoveLeadership => self.move_leadership(),
             Kind::KillPrimary => {
                 if let Some(primary) = self.serving_primary() {
@@ -120,6 +125,7 @@ impl World {
         state.life += 1;
         state.paused_until_ms = 0;
         state.core = vt_coordinator_core::Core::new(state.snapshot.clone());
+        state.stepped_ms = self.now_ms;
         let life = state.life;
         // Raft does not let it lead again in the term it led before it died.
         if self.log.leader == Some(member) {

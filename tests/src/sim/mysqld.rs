@@ -162,6 +162,11 @@ impl Mysqld {
         GtidSource::new(&self.uuid, "").expect("a simulated uuid is one")
     }
 
+    /// Whether a client of this server wrote it.
+    pub fn is_own(&self, transaction: &Transaction) -> bool {
+        transaction.source == self.own_source()
+    }
+
     /// The process is gone; what waited is in the binary log and nowhere else.
     pub fn die(&mut self) {
         self.run = Run::fresh();
@@ -227,6 +232,11 @@ impl Mysqld {
             what,
         };
         self.log(&transaction);
+        self.commit_or_wait(transaction)
+    }
+
+    /// What is in the binary log is committed once it is acknowledged; returned where nobody needs to acknowledge it.
+    fn commit_or_wait(&mut self, transaction: Transaction) -> Option<Transaction> {
         if !self.run.source_semi_sync {
             self.commit(&transaction);
             return Some(transaction);
@@ -303,20 +313,20 @@ impl Mysqld {
         self.relay.push(transaction);
     }
 
-    /// The SQL thread applies the next transaction. With source-side semi-sync on it would wait for its own ackers.
+    /// The SQL thread applies the next transaction. With source-side semi-sync on it waits for ackers of its own, like any commit.
     pub fn apply_one(&mut self) {
         let applying = self
             .replication
             .as_ref()
             .is_some_and(|replication| replication.sql == ThreadState::On);
-        if !applying || self.run.source_semi_sync || self.relay.is_empty() {
+        if !applying || !self.run.waiters.is_empty() || self.relay.is_empty() {
             return;
         }
         let transaction = self.relay.remove(0);
         self.relay_synced = self.relay_synced.saturating_sub(1);
         if !self.executed.has(&transaction.source, transaction.number) {
             self.log(&transaction);
-            self.commit(&transaction);
+            self.commit_or_wait(transaction);
         }
     }
 
@@ -407,13 +417,15 @@ impl Mysqld {
         self.lose_relay_log();
     }
 
-    /// Source-side semi-sync is switched off: what waits is committed although nobody acknowledged it.
-    pub fn release_without_acknowledgement(&mut self) {
+    /// Source-side semi-sync is switched off: what waits is committed and answered with OK although nobody acknowledged it.
+    pub fn release_without_acknowledgement(&mut self) -> Vec<Transaction> {
         self.run.source_semi_sync = false;
         let waiters = std::mem::take(&mut self.run.waiters);
-        for waiter in waiters {
-            self.commit(&waiter.transaction);
+        let released: Vec<Transaction> = waiters.into_iter().map(|it| it.transaction).collect();
+        for transaction in &released {
+            self.commit(transaction);
         }
+        released
     }
 
     /// Offline: cuts what this server wrote beyond `kept` and never committed; the server gets a new uuid.

@@ -173,6 +173,7 @@ impl World {
         let (from, to) = (self.node(replica), self.node(source));
         let incarnation = self.hosts[source].incarnation;
         let connection = self.connection_of(replica);
+        self.acknowledgements.gave(replica, &transaction.gtid());
         match self.network.connection_arrival(self.now_ms, from, to) {
             Some(at_ms) => self.at(
                 at_ms,
@@ -234,10 +235,7 @@ impl World {
         let done = host_state
             .mysqld
             .acknowledge(replica, &transaction.source, transaction.number);
-        for transaction in done {
-            self.work_acknowledged(source, &transaction.what);
-            self.committed(source, &transaction);
-        }
+        self.all_committed(source, &done);
     }
 
     pub(super) fn apply_step(&mut self, host: usize) {

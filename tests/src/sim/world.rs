@@ -24,15 +24,16 @@ use super::{
     FAULTS_END_MS, LIVENESS_MS,
     coordinators::{Log, MEMBERS, Member},
     disk,
-    faults::{Fault, Focus, long_loss, schedule},
-    host::{Host, Sabotage},
+    faults::{Fault, Focus, beside, schedule},
+    host::Host,
     mysqld::{Transaction, What},
     network::{Network, Node},
     random::Random,
+    sabotage::Sabotage,
 };
 use crate::check::{
-    Violation, acked_writes::AckedWrites, epochs::Epochs, one_primary::OnePrimary,
-    same_state::SameState,
+    Violation, acked_writes::AckedWrites, acknowledgements::Acknowledgements, deposed::Deposed,
+    epochs::Epochs, one_primary::OnePrimary, same_state::SameState,
 };
 
 /// Lines of trace that are kept: the end of a story tells most.
@@ -197,6 +198,8 @@ pub(super) struct World {
     pub(super) moved: usize,
     pub(super) one_primary: OnePrimary,
     pub(super) acked_writes: AckedWrites,
+    pub(super) acknowledgements: Acknowledgements,
+    pub(super) deposed: Deposed,
     pub(super) epochs: Epochs,
     pub(super) same_state: SameState,
     pub(super) violation: Option<Violation>,
@@ -241,11 +244,7 @@ impl World {
             MEMBERS,
             FAULTS_END_MS,
         );
-        faults.extend(long_loss(
-            &mut Random::new(plan.seed).fork("loss"),
-            plan.focus,
-            count,
-        ));
+        faults.extend(beside(plan.seed, plan.focus, count, MEMBERS));
         let mut members_random = random.fork("members");
         let members: Vec<Member> = (0..MEMBERS)
             .map(|_| Member::new(&mut members_random))
@@ -280,6 +279,8 @@ impl World {
             moved: 0,
             one_primary: OnePrimary::default(),
             acked_writes: AckedWrites::default(),
+            acknowledgements: Acknowledgements::default(),
+            deposed: Deposed::default(),
             epochs: Epochs::default(),
             same_state: SameState::default(),
             violation: None,
@@ -354,6 +355,7 @@ impl World {
         if let Err(violation) = result
             && self.violation.is_none()
         {
+            self.note_tablets();
             self.note(|| format!("VIOLATION {violation}"));
             self.violation = Some(format!("at {} ms: {violation}", self.now_ms));
         }
@@ -455,6 +457,8 @@ impl World {
         self.check(result);
         let result = self.recorded_acknowledge();
         self.check(result);
+        let result = self.deposed_for_a_reason();
+        self.check(result);
         if let Some(healed_ms) = self.healed_ms {
             match self.unhealed() {
                 None => self.end(),
@@ -501,9 +505,20 @@ impl World {
         }
     }
 
-    /// An own row or a client's value was acknowledged and committed.
+    /// These ended together.
+    pub(super) fn all_committed(&mut self, host: usize, transactions: &[Transaction]) {
+        for transaction in transactions {
+            self.work_acknowledged(host, &transaction.what);
+            self.committed(host, transaction);
+        }
+    }
+
+    /// An own row or a client's value was acknowledged and committed. What an applier commits is told to no client.
     pub(super) fn committed(&mut self, host: usize, transaction: &Transaction) {
-        if let What::Write(value) = transaction.what {
+        let is_own = self.hosts[host].mysqld.is_own(transaction);
+        if let What::Write(value) = transaction.what
+            && is_own
+        {
             let epoch = self.hosts[host]
                 .persisted
                 .primaryship

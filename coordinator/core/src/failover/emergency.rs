@@ -179,9 +179,11 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
     };
     let candidates = candidates(situation, previous, &maximum);
     let Some(best) = candidates.first() else {
-        return Verdict::Blocked(format!(
+        // Whoever has it may have more, which nobody kept; the former primary may have it without.
+        let why_not = format!(
             "no tablet that answers and may be promoted has exactly {maximum}: bring back one that has it"
-        ));
+        );
+        return reveal_previous(situation, previous, why_not);
     };
     if best.backlog > 0 {
         return Verdict::Blocked(format!(
@@ -310,13 +312,13 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
             missing(situation)
         ));
     }
+    // The former primary's own data have every write that it ever acknowledged, and perhaps more. Amnesia is about relay
+    // logs; what it wrote itself was on disk before it answered.
+    let own = situation
+        .last_report(previous)
+        .filter(|report| is_fenced_alive(situation, report))
+        .and_then(position);
     if intact < needed {
-        // The former primary's own data have every write that it ever acknowledged, and perhaps more. Amnesia is about relay
-        // logs; what it wrote itself was on disk before it answered.
-        let own = situation
-            .last_report(previous)
-            .filter(|report| is_fenced_alive(situation, report))
-            .and_then(position);
         let Some(own) = own else {
             return Err(format!(
                 "{intact} of {needed} answers with intact data: {}, or {previous} fenced with its data readable",
@@ -335,7 +337,9 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
     // within that start: nothing smaller may be taken, and with nothing of the epoch in any of them nothing larger need be.
     let start = &record.start_gtid;
     if maximum.contains(start) {
-        return Ok(maximum);
+        let is_held = !candidates(situation, previous, &maximum).is_empty();
+        let own = own.filter(|own| !is_held && own.executed.contains(&maximum));
+        return Ok(own.map_or(maximum, |own| own.executed.clone()));
     }
     let has_nothing_of_it = start.contains(&maximum);
     match has_nothing_of_it && !candidates(situation, previous, start).is_empty() {

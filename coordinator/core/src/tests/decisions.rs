@@ -151,6 +151,43 @@ fn what_an_earlier_epoch_did_not_keep_is_known_before_the_next_primary_is_reache
     }
 }
 
+/// The only tablet that has the last write has also what nobody kept. The dead primary has what it wrote, and perhaps a little more.
+#[test]
+fn a_primary_is_read_where_only_a_tablet_that_needs_a_copy_has_the_last_write() {
+    for own in ["A:1-10,B:1-4", "A:1-10,B:1-5"] {
+        let mut stage = Stage::stable(1);
+        stage.exit(0);
+        stage.reports(0);
+        for index in [1, 2] {
+            stage.position(index, "A:1-10", "A:1-10");
+            stage.revoke(index);
+            stage.reports(index);
+        }
+        stage.serve(1);
+        stage.position(1, "A:1-10,B:1-3", "A:1-10,B:1-3");
+        stage.reports(1);
+        for (index, sets) in [(0, "A:1-10,B:1-3"), (2, "A:1-12,B:1-3")] {
+            stage.come_back(index, 1, sets);
+            stage.reports(index);
+        }
+        stage.exit(1);
+        stage.reports(1);
+        stage.position(2, "A:1-12,B:1-4", "A:1-12,B:1-4");
+        stage.revoke(0);
+        stage.revoke(2);
+        stage.report(1).promised = Epoch(3);
+        stage.pass(6_000, &[]);
+        let restart_after = Incarnation(1);
+        assert_eq!(stage.goal(1), Goal::Reveal { restart_after }, "{own}");
+        stage.report(1).incarnation = Incarnation(2);
+        reveal(&mut stage, 1, own);
+        stage.reports(1);
+        let set = stage.set(0);
+        assert_eq!(set.primary, Some(alias(1)), "{own}");
+        assert_eq!(set.start_gtid, gtids(own));
+    }
+}
+
 #[test]
 fn one_answer_of_two_is_not_enough() {
     let mut stage = Stage::stable(1);
