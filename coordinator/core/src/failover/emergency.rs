@@ -336,15 +336,16 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
     // When the epoch before was never open, its ackers need not have its start, and the writes acknowledged earlier are
     // within that start: nothing smaller may be taken, and with nothing of the epoch in any of them nothing larger need be.
     let start = &record.start_gtid;
-    if maximum.contains(start) {
-        let is_held = !candidates(situation, previous, &maximum).is_empty();
-        let own = own.filter(|own| !is_held && own.executed.contains(&maximum));
-        return Ok(own.map_or(maximum, |own| own.executed.clone()));
-    }
-    let has_nothing_of_it = start.contains(&maximum);
-    match has_nothing_of_it && !candidates(situation, previous, start).is_empty() {
-        true => Ok(start.clone()),
-        false => Err(format!(
+    let wanted = match start.contains(&maximum) {
+        true => start.clone(),
+        false => maximum,
+    };
+    let is_held = !candidates(situation, previous, &wanted).is_empty();
+    let own = own.filter(|own| !is_held && own.executed.contains(&wanted));
+    match own {
+        Some(own) => Ok(own.executed.clone()),
+        None if wanted.contains(start) && (is_held || wanted != *start) => Ok(wanted),
+        None => Err(format!(
             "no tablet that answers has everything up to {start}: bring back {previous} or another that has it"
         )),
     }

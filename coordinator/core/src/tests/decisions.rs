@@ -188,6 +188,32 @@ fn a_primary_is_read_where_only_a_tablet_that_needs_a_copy_has_the_last_write() 
     }
 }
 
+/// A primary that never opened, for its ackers never got the start of its epoch, has its own first row beyond that.
+#[test]
+fn a_fenced_primary_with_the_start_and_a_little_more_goes_on() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    stage.position(1, "A:1-10", "A:1-10");
+    stage.position(2, "A:1-9", "A:1-9");
+    stage.revoke(1);
+    stage.revoke(2);
+    stage.everybody_reports();
+    // The acker has the start while its primary is silent, and has lost it when it is asked.
+    stage.come_back(2, 1, "A:1-10");
+    stage.replication(2).heartbeat_age_ms = Some(5_000);
+    stage.pass(2_000, &[1]);
+    assert_eq!(stage.set(0).epoch, Epoch(3));
+    stage.position(2, "A:1-9", "A:1-9");
+    stage.revoke(2);
+    stage.reports(2);
+    assert!(matches!(stage.set(0).phase, Phase::Revoking { .. }));
+    reveal(&mut stage, 1, "A:1-10,B:1");
+    stage.reports(1);
+    assert_eq!(stage.set(0).primary, Some(alias(1)));
+    assert_eq!(stage.set(0).start_gtid, gtids("A:1-10,B:1"));
+}
+
 #[test]
 fn one_answer_of_two_is_not_enough() {
     let mut stage = Stage::stable(1);
