@@ -116,7 +116,10 @@ fn large_state() -> Result<State> {
             epoch: Epoch(3),
             phase: Phase::Stable,
             primary: Some(alias(number)?),
-            durability: Durability::SemiSync { acks: 1 },
+            durability: Durability::SemiSync {
+                acks: 1,
+                cross_cell: false,
+            },
             ackers: [
                 alias(number + REPLICA_SETS)?,
                 alias(number + 2 * REPLICA_SETS)?,
@@ -125,6 +128,7 @@ fn large_state() -> Result<State> {
             start_gtid: gtid.clone(),
             restart_after: None,
             leaving: None,
+            raising: None,
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),
                 primary: alias(number)?,

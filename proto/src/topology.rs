@@ -70,15 +70,22 @@ pub struct Tablet {
 /// What makes a write safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Each OK means that `acks` (>= 1) ackers have the write in a relay log file.
-    SemiSync { acks: u32 },
+    /// Each OK means that `acks` (>= 1) ackers have the write in a relay log file; with `cross_cell` they live outside the primary's
+    /// cell.
+    SemiSync { acks: u32, cross_cell: bool },
 }
 
 impl Durability {
     /// The number of acknowledgements behind each OK: k.
     pub fn acks(self) -> u32 {
-        let Durability::SemiSync { acks } = self;
+        let Durability::SemiSync { acks, .. } = self;
         acks
+    }
+
+    /// Whether a tablet may acknowledge this primary's writes.
+    pub fn allows(self, primary: &TabletAlias, acker: &TabletAlias) -> bool {
+        let Durability::SemiSync { cross_cell, .. } = self;
+        !cross_cell || primary.cell() != acker.cell()
     }
 }
 
@@ -117,6 +124,14 @@ pub struct Leaving {
     pub silent: bool,
 }
 
+/// More acknowledgements that are asked for. Until a row has them they count for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raising {
+    pub acks: u32,
+    /// The primary is to wait for as many, and to write that row.
+    pub ordered: bool,
+}
+
 /// The tablets that replicate from one primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSet {
@@ -134,8 +149,25 @@ pub struct ReplicaSet {
     pub restart_after: Option<Incarnation>,
     /// Who of the ackers is being taken out; only while the set is stable.
     pub leaving: Option<Leaving>,
+    /// A stricter policy that is on its way; ordered only while the set is stable.
+    pub raising: Option<Raising>,
     /// Oldest first, at most [`HISTORY_EPOCHS_MAX`].
     pub history: Vec<FinishedEpoch>,
+}
+
+impl ReplicaSet {
+    /// This record without the steps that are taken only while a set is stable.
+    pub fn without_steps(&self) -> Self {
+        let raising = self.raising.map(|raising| Raising {
+            ordered: false,
+            ..raising
+        });
+        Self {
+            leaving: None,
+            raising,
+            ..self.clone()
+        }
+    }
 }
 
 /// The vschema of one table. For an unsharded keyspace it only names the table; sharding adds to it.

@@ -23,6 +23,8 @@ mod alone;
 mod disk;
 #[path = "cluster/lost_acker.rs"]
 mod lost_acker;
+#[path = "cluster/policy.rs"]
+mod policy;
 
 const KEYSPACE: &str = "commerce";
 const WRITERS_PER_ROUTER: usize = 2;

@@ -157,26 +157,50 @@ fn seeds_that_once_failed_hold() {
     demand_none(&failing(seeds.into_iter(), Plan::of, |_| true, 1));
 }
 
+/// Tells one story with all that happens in it.
+fn replay(plan: &Plan) {
+    let outcome = tell(&Plan {
+        trace: true,
+        ..plan.clone()
+    });
+    for line in &outcome.trace {
+        println!("{line}");
+    }
+    println!(
+        "seed {}: {} acknowledged, epoch {}, whole {:?} ms after healing",
+        plan.seed, outcome.acknowledged, outcome.epochs, outcome.healed_in_ms
+    );
+    assert_eq!(outcome.violation, None);
+}
+
 #[test]
 fn clusters_are_safe_under_faults_and_whole_after_them() {
     if let Some(seed) = number("VT_SIM_SEED") {
-        let outcome = tell(&Plan {
-            trace: true,
-            ..Plan::of(seed)
-        });
-        for line in &outcome.trace {
-            println!("{line}");
-        }
-        println!(
-            "seed {seed}: {} acknowledged, epoch {}, whole {:?} ms after healing",
-            outcome.acknowledged, outcome.epochs, outcome.healed_in_ms
-        );
-        assert_eq!(outcome.violation, None);
-        return;
+        return replay(&Plan::of(seed));
     }
     let first = number("VT_SIM_FIRST").unwrap_or(1);
     let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
     demand_none(&failing(first..first + count, Plan::of, |_| true, 10));
+}
+
+/// Policies change while primaries die. What was acknowledged under one is kept under the next.
+#[test]
+fn policies_change_safely() {
+    let first = number("VT_SIM_FIRST").unwrap_or(1);
+    let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT) / 2;
+    let plan = |seed| Plan {
+        focus: Focus::Policy,
+        ..Plan::of(seed)
+    };
+    if let Some(seed) = number("VT_SIM_SEED") {
+        return replay(&plan(seed));
+    }
+    let found = failing(first..first + count, plan, |_| true, 10);
+    assert_eq!(
+        found,
+        [],
+        "VT_SIM_SEED=N cargo test -p vt-tests --test sim policies replays one"
+    );
 }
 
 /// Each of these breaks one rule; a checker must notice, or it would not notice a real mistake either.

@@ -82,16 +82,14 @@ fn primary(state: &State, members: &Members, record: &ReplicaSet) -> Goal {
                 })
         })
         .collect();
+    let ordered = record.raising.filter(|raising| raising.ordered);
     Goal::Primary {
         start_gtid: record.start_gtid.clone(),
-        acks: record.durability.acks(),
+        acks: ordered.map_or(record.durability.acks(), |raising| raising.acks),
         restart_after: record.restart_after,
         schemas,
         schema_tasks,
-        confirm: record
-            .leaving
-            .as_ref()
-            .is_some_and(|leaving| leaving.silent),
+        confirm: ordered.is_some() || record.leaving.as_ref().is_some_and(|it| it.silent),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod forming;
 pub mod leaving;
 pub mod membership;
 pub mod planned;
+pub mod raising;
 pub mod restored;
 pub mod schema_change;
 pub mod table;

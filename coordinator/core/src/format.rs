@@ -20,6 +20,8 @@ pub const REFUSALS: u32 = 3;
 pub const LEAVING: u32 = REFUSALS;
 /// Tablets are drained: part of the same format.
 pub const DRAINS: u32 = REFUSALS;
+/// A replica set's policy changes: part of the same format.
+pub const RAISING: u32 = REFUSALS;
 /// The newest format that this member understands.
 pub const NEWEST: u32 = REFUSALS;
 

@@ -5,8 +5,8 @@ use vt_proto::{
     ids::{KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{
-        AuditEvent, Keyspace, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard,
-        VschemaTable,
+        AuditEvent, Durability, Keyspace, Phase, Raising, ReplicaSet, SchemaChange,
+        SchemaChangeStatus, Shard, TabletKind, VschemaTable,
     },
 };
 
@@ -287,8 +287,7 @@ pub fn switchover(
         phase: Phase::Switching {
             candidate: candidate.clone(),
         },
-        leaving: None,
-        ..record.value.clone()
+        ..record.value.without_steps()
     };
     event.evidence = timeline::evidence(&situation, Trigger::SwitchoverAsked, &switching);
     let changes = vec![Change::put(
@@ -296,6 +295,80 @@ pub fn switchover(
         RecordValue::ReplicaSet(switching),
     )];
     Ok(command(request_id, changes, event))
+}
+
+/// Another policy for a replica set. Fewer acknowledgements count at once, more when a row has them.
+pub fn set_durability(
+    state: &State,
+    set: &ReplicaSetName,
+    acks: Option<u32>,
+    cross_cell: Option<bool>,
+    request_id: &str,
+    now: Now,
+) -> Result<Command, Refusal> {
+    let record = the_set(state, Some(set))?;
+    let old = &record.value;
+    if state.format < format::RAISING {
+        return refuse("some coordinators are of an older version that cannot change policies: upgrade them first".to_owned());
+    }
+    if old.phase != Phase::Stable {
+        return refuse(format!(
+            "replica set {set} is in phase {:?}: wait until it is stable",
+            old.phase
+        ));
+    }
+    let Durability::SemiSync {
+        acks: before,
+        cross_cell: was_cross_cell,
+    } = old.durability;
+    let acks = acks.unwrap_or(old.raising.map_or(before, |raising| raising.acks));
+    let cross_cell = cross_cell.unwrap_or(was_cross_cell);
+    if acks == 0 {
+        return refuse(
+            "no acknowledgement behind a write would lose acknowledged writes with the first failover: at least 1 is kept".to_owned(),
+        );
+    }
+    let wanted = |acks| Durability::SemiSync { acks, cross_cell };
+    enough_tablets(state, set, wanted(acks))?;
+    let durability = wanted(acks.min(before));
+    let raising = (acks > durability.acks()).then_some(Raising {
+        acks,
+        ordered: false,
+    });
+    let new = ReplicaSet {
+        durability,
+        raising,
+        ..old.without_steps()
+    };
+    let key = RecordKey::ReplicaSet(set.clone());
+    let cells = if cross_cell { " from other cells" } else { "" };
+    let message = format!("{acks} acknowledgements{cells} are to stand behind each write");
+    let event = event(now, "durability.asked", &key, message);
+    let changes = vec![Change::put(record.revision, RecordValue::ReplicaSet(new))];
+    Ok(command(request_id, changes, event))
+}
+
+/// Refuses a policy under which some tablet could not be primary: a failover might need just that one.
+fn enough_tablets(state: &State, set: &ReplicaSetName, policy: Durability) -> Result<(), Refusal> {
+    let members = Members::of(state);
+    let promotable = || {
+        members
+            .of_set(set)
+            .filter_map(|alias| state.tablets.get(alias))
+            .filter(|tablet| tablet.value.kind == TabletKind::Replica)
+            .map(|tablet| &tablet.value.alias)
+    };
+    for primary in promotable() {
+        let ackers = promotable().filter(|it| *it != primary && policy.allows(primary, it));
+        let count = ackers.count();
+        if count < policy.acks() as usize {
+            return refuse(format!(
+                "with {primary} as primary {count} replicas could acknowledge under that policy and {} are asked for: add replicas first",
+                policy.acks()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// DDL for a keyspace, carried out by the primaries of its shards.

@@ -113,8 +113,7 @@ fn unknown(state: &State, set: ReplicaSet) -> ReplicaSet {
         primary: None,
         ackers: everybody,
         restart_after: None,
-        leaving: None,
-        ..set
+        ..set.without_steps()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 mod decisions;
 mod drains;
 mod leaving;
+mod policy;
 mod presence;
 mod publishing;
 mod records;

@@ -199,6 +199,20 @@ impl wire::admin_server::Admin for Admin {
         answer(self.write(request.request_id, make).await?)
     }
 
+    async fn set_durability(
+        &self,
+        request: Request<wire::SetDurabilityRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let request = caller::take(request);
+        let set = replica_set_name(&request.replica_set)?;
+        let set = set.ok_or_else(|| Status::invalid_argument("name the replica set"))?;
+        let (acks, cross_cell) = (request.acks, request.cross_cell);
+        let make = move |core: &Core, id: &str, now| {
+            intent::set_durability(core.state(), &set, acks, cross_cell, id, now)
+        };
+        answer(self.write(request.request_id, make).await?)
+    }
+
     async fn list_events(
         &self,
         request: Request<wire::ListEventsRequest>,

@@ -148,6 +148,7 @@ subjects! {
     ListReplicaSetsRequest: "replica-set" name;
     ListTabletsRequest: "tablet" alias;
     SwitchoverRequest: "replica-set" replica_set request_id;
+    SetDurabilityRequest: "replica-set" replica_set request_id;
     ApplySchemaRequest: "keyspace" keyspace request_id;
     GetSchemaChangeRequest: "schema-change" id;
     GetVschemaRequest: "keyspace" keyspace;

@@ -47,6 +47,7 @@ pub const TABLE: &[(&str, Right)] = &[
     ("vitrail.v1.Admin/ListTablets", Right::Read),
     ("vitrail.v1.Admin/Switchover", Right::Write),
     ("vitrail.v1.Admin/SetDrained", Right::Write),
+    ("vitrail.v1.Admin/SetDurability", Right::Write),
     ("vitrail.v1.Admin/ListEvents", Right::Read),
     ("vitrail.v1.Admin/ApplySchema", Right::Write),
     ("vitrail.v1.Admin/GetSchemaChange", Right::Read),

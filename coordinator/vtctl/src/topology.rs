@@ -99,6 +99,12 @@ pub struct ReplicaSet {
     pub reason: Option<String>,
     /// Acknowledgements behind each write.
     pub acks: u32,
+    /// Only tablets outside the primary's cell acknowledge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cross_cell: bool,
+    /// More acknowledgements, which are asked for and not there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raising: Option<u32>,
     #[serde(default)]
     pub ackers: Vec<String>,
     #[serde(default)]
@@ -249,9 +255,9 @@ impl ReplicaSet {
             Some(Phase::Establishing(_)) => "establishing",
         };
         let policy = set.durability.and_then(|durability| durability.policy);
-        let acks = match policy {
-            Some(wire::durability::Policy::SemiSync(semi_sync)) => semi_sync.acks,
-            None => 0,
+        let (acks, cross_cell) = match policy {
+            Some(wire::durability::Policy::SemiSync(it)) => (it.acks, it.cross_cell),
+            None => (0, false),
         };
         let history = set.history.into_iter().map(|finished| FinishedEpoch {
             epoch: finished.epoch,
@@ -267,6 +273,8 @@ impl ReplicaSet {
             previous,
             reason,
             acks,
+            cross_cell,
+            raising: set.raising.map(|raising| raising.acks),
             ackers: set.ackers,
             start_gtid: set.start_gtid,
             restart_after: set.restart_after,

@@ -5,8 +5,8 @@ use crate::{
     epoch::{Epoch, Incarnation},
     topology::{
         AuditEvent, Cell, Coordinator, Drain, Durability, Endpoint, FinishedEpoch,
-        HISTORY_EPOCHS_MAX, Keyspace, Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus,
-        Shard, Standing, Tablet, TabletKind, VschemaTable,
+        HISTORY_EPOCHS_MAX, Keyspace, Leaving, Phase, Raising, ReplicaSet, SchemaChange,
+        SchemaChangeStatus, Shard, Standing, Tablet, TabletKind, VschemaTable,
     },
     wire,
 };
@@ -144,8 +144,9 @@ impl TryFrom<wire::Tablet> for Tablet {
 
 impl From<Durability> for wire::Durability {
     fn from(durability: Durability) -> Self {
-        let Durability::SemiSync { acks } = durability;
-        let policy = wire::durability::Policy::SemiSync(wire::SemiSync { acks });
+        let Durability::SemiSync { acks, cross_cell } = durability;
+        let semi_sync = wire::SemiSync { acks, cross_cell };
+        let policy = wire::durability::Policy::SemiSync(semi_sync);
         Self {
             policy: Some(policy),
         }
@@ -158,11 +159,11 @@ impl TryFrom<wire::Durability> for Durability {
     fn try_from(durability: wire::Durability) -> Result<Self, ConvertError> {
         match durability.policy {
             None => Err(ConvertError::missing("policy")),
-            Some(wire::durability::Policy::SemiSync(wire::SemiSync { acks: 0 })) => Err(
+            Some(wire::durability::Policy::SemiSync(wire::SemiSync { acks: 0, .. })) => Err(
                 ConvertError::new("policy.semi_sync.acks", "it must be at least 1"),
             ),
-            Some(wire::durability::Policy::SemiSync(wire::SemiSync { acks })) => {
-                Ok(Durability::SemiSync { acks })
+            Some(wire::durability::Policy::SemiSync(wire::SemiSync { acks, cross_cell })) => {
+                Ok(Durability::SemiSync { acks, cross_cell })
             }
         }
     }
@@ -262,6 +263,10 @@ impl From<ReplicaSet> for wire::ReplicaSet {
             start_gtid: set.start_gtid.to_string(),
             restart_after: set.restart_after.map(|incarnation| incarnation.0),
             leaving: set.leaving.map(Into::into),
+            raising: set.raising.map(|it| wire::Raising {
+                acks: it.acks,
+                ordered: it.ordered,
+            }),
             history: set.history.into_iter().map(Into::into).collect(),
         }
     }
@@ -286,6 +291,10 @@ impl TryFrom<wire::ReplicaSet> for ReplicaSet {
             start_gtid: parse("start_gtid", &set.start_gtid)?,
             restart_after: set.restart_after.map(Incarnation),
             leaving: optional("leaving", set.leaving)?,
+            raising: set.raising.map(|it| Raising {
+                acks: it.acks,
+                ordered: it.ordered,
+            }),
             history: list("history", set.history)?,
         })
     }
@@ -455,13 +464,20 @@ mod tests {
                 candidate: "zone1-101".parse().unwrap(),
             },
             primary: Some("zone1-100".parse().unwrap()),
-            durability: Durability::SemiSync { acks: 1 },
+            durability: Durability::SemiSync {
+                acks: 1,
+                cross_cell: false,
+            },
             ackers: ["zone1-101".parse().unwrap()].into(),
             start_gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
             restart_after: Some(Incarnation(4)),
             leaving: Some(Leaving {
                 acker: "zone1-101".parse().unwrap(),
                 silent: true,
+            }),
+            raising: Some(Raising {
+                acks: 2,
+                ordered: true,
             }),
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),

@@ -67,6 +67,11 @@ pub enum Kind {
     CreateKeyspace {
         number: u64,
     },
+    /// Another durability policy is asked for.
+    Policy {
+        acks: u32,
+        cross_cell: bool,
+    },
     /// The disk of a host, or of the primary, is full or takes nothing.
     BadDisk {
         host: Option<usize>,
@@ -107,6 +112,8 @@ pub enum Focus {
     Leadership,
     /// Coordinators that sleep all at once while links between tablets break, and nothing else: no primary may be deposed.
     Sleep,
+    /// Policies that change while primaries die and replicas come and go.
+    Policy,
     /// Primaries whose disk fills or stalls, and nothing else.
     Disks,
     /// Primaries with too much to do, and nothing else.
@@ -122,6 +129,7 @@ impl Focus {
             // Leaders and primaries that change would each give it its time anew.
             Focus::Loss => &[9],
             Focus::Leadership => &[1, 11, 12, 13, 14],
+            Focus::Policy => &[0, 1, 4, 7, 8, 13, 14, 16],
             Focus::Sleep | Focus::Disks | Focus::Saturation => &[],
         };
         (0..KINDS)
@@ -174,6 +182,7 @@ pub fn beside(seed: u64, focus: Focus, hosts: usize, members: usize) -> Vec<Faul
     let random = |word| Random::new(seed).fork(word);
     let mut faults = long_loss(&mut random("loss"), focus, hosts);
     faults.extend(sleeps(&mut random("sleep"), focus, hosts, members));
+    faults.extend(policies(&mut random("policies"), focus, hosts));
     faults
 }
 
@@ -233,6 +242,29 @@ fn sleeps(random: &mut Random, focus: Focus, hosts: usize, members: usize) -> Ve
         at_ms += sleep.lasts_ms;
         faults.push(sleep);
         faults.extend(alone.then_some(cut));
+    }
+}
+
+/// Policies that are asked for, a few in each story.
+fn policies(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
+    if focus != Focus::Policy {
+        return Vec::new();
+    }
+    let mut at_ms = FIRST_MS;
+    let mut asked = Vec::new();
+    loop {
+        at_ms += random.between(500, 8_000);
+        if at_ms >= FAULTS_END_MS {
+            return asked;
+        }
+        asked.push(Fault {
+            at_ms,
+            lasts_ms: 1,
+            kind: Kind::Policy {
+                acks: random.between(1, hosts as u64 - 1) as u32,
+                cross_cell: random.chance(30),
+            },
+        });
     }
 }
 

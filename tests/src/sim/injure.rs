@@ -73,6 +73,7 @@ impl World {
                 }
             }
             Kind::Switchover { to } => self.ask_switchover(*to),
+            Kind::Policy { acks, cross_cell } => self.ask_policy(*acks, *cross_cell),
             Kind::CreateKeyspace { number } => self.ask_keyspace(*number),
             Kind::BadDisk { .. } | Kind::Saturate { .. } => {}
         }
@@ -165,6 +166,23 @@ impl World {
             Some(candidate),
             &request,
             now,
+        );
+        self.submit(leader, command);
+    }
+
+    fn ask_policy(&mut self, acks: u32, cross_cell: bool) {
+        let leads = |leader: &usize| self.members[*leader].is_working(self.now_ms);
+        let Some(leader) = self.log.leader.filter(leads) else {
+            return;
+        };
+        let member = &self.members[leader];
+        let command = intent::set_durability(
+            member.core.state(),
+            &self.set,
+            Some(acks),
+            Some(cross_cell),
+            &format!("policy-{}", self.now_ms),
+            member.now(self.now_ms),
         );
         self.submit(leader, command);
     }

@@ -558,7 +558,10 @@ fn tablet(index: usize, set: &ReplicaSetName) -> Tablet {
 /// The first entry of the log where the policy is not the default one.
 fn policy(set: &ReplicaSetName, acks: u32) -> Command {
     let mut record = forming_set(set.clone());
-    record.durability = Durability::SemiSync { acks };
+    record.durability = Durability::SemiSync {
+        acks,
+        cross_cell: false,
+    };
     let change = Change::put(Revision::ZERO, RecordValue::ReplicaSet(record));
     Command::new("policy".to_owned(), vec![change], Vec::new())
 }

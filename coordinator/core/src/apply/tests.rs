@@ -35,11 +35,15 @@ fn replica_set(name: &str, epoch: u64, phase: Phase, primary: Option<&str>) -> R
         epoch: Epoch(epoch),
         phase,
         primary: primary.map(|alias| alias.parse().unwrap()),
-        durability: Durability::SemiSync { acks: 1 },
+        durability: Durability::SemiSync {
+            acks: 1,
+            cross_cell: false,
+        },
         ackers: BTreeSet::new(),
         start_gtid: GtidSet::new(),
         restart_after: None,
         leaving: None,
+        raising: None,
         history: Vec::new(),
     }
 }

@@ -8,8 +8,8 @@ use vt_proto::{
     keyrange::KeyRange,
     topology::{
         AuditEvent, Cell, Coordinator, Drain, Durability, Endpoint, FinishedEpoch, Keyspace,
-        Leaving, Phase, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing, Tablet,
-        TabletKind, VschemaTable,
+        Leaving, Phase, Raising, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing,
+        Tablet, TabletKind, VschemaTable,
     },
 };
 
@@ -68,19 +68,29 @@ fn finished() -> impl Strategy<Value = FinishedEpoch> {
 
 fn replica_set() -> impl Strategy<Value = ReplicaSet> {
     let who = (set_name(), any::<u64>(), phase(), option::of(alias()));
-    let what = (1..5u32, vec(alias(), 0..4), gtid());
+    let what = (1..5u32, vec(alias(), 0..4), gtid(), any::<bool>());
+    let raising = option::of((1..9u32, any::<bool>()));
     let leaving = option::of((alias(), any::<bool>()));
-    let rest = (option::of(any::<u64>()), vec(finished(), 0..4), leaving);
+    let rest = (
+        option::of(any::<u64>()),
+        vec(finished(), 0..4),
+        leaving,
+        raising,
+    );
     (who, what, rest).prop_map(|(who, what, rest)| ReplicaSet {
         name: who.0,
         epoch: Epoch(who.1),
         phase: who.2,
         primary: who.3,
-        durability: Durability::SemiSync { acks: what.0 },
+        durability: Durability::SemiSync {
+            acks: what.0,
+            cross_cell: what.3,
+        },
         ackers: what.1.into_iter().collect(),
         start_gtid: what.2,
         restart_after: rest.0.map(Incarnation),
         leaving: rest.2.map(|(acker, silent)| Leaving { acker, silent }),
+        raising: rest.3.map(|(acks, ordered)| Raising { acks, ordered }),
         history: rest.1,
     })
 }

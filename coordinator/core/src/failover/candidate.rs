@@ -30,6 +30,8 @@ pub struct Candidate {
     /// Its host is to be maintained: the last choice, however long another has to apply.
     drained: bool,
     preference: (bool, bool, bool),
+    /// As many as must acknowledge do not answer now, where the policy wants them in other cells.
+    lonely: bool,
 }
 
 /// The tablets that could become primary with exactly `maximum`, best first.
@@ -54,6 +56,7 @@ pub fn candidates(
             let acker = situation.record().ackers.contains(&tablet.alias);
             Some(Candidate {
                 alias: tablet.alias.clone(),
+                lonely: is_lonely(situation, &tablet.alias),
                 backlog: maximum.subtract(&position.executed).count(),
                 drained: is_drained(situation, &tablet.alias),
                 preference: (
@@ -65,10 +68,18 @@ pub fn candidates(
         })
         .collect();
     found.sort_by(|a, b| {
-        let rank = |it: &Candidate| (it.drained, it.backlog, it.preference);
+        let rank = |it: &Candidate| (it.lonely, it.drained, it.backlog, it.preference);
         rank(a).cmp(&rank(b)).then_with(|| a.alias.cmp(&b.alias))
     });
     found
+}
+
+/// Whether too few tablets answer that may acknowledge its writes: it would open when they are back.
+pub fn is_lonely(situation: &Situation<'_>, candidate: &TabletAlias) -> bool {
+    let durability = situation.record().durability;
+    let answering =
+        may_acknowledge(situation, candidate).filter(|alias| situation.answer(alias).is_some());
+    answering.count() < durability.acks() as usize
 }
 
 /// The sets of a tablet whose mysqld answers.
@@ -150,12 +161,7 @@ pub fn ackers_after_failover(
             .and_then(position)
             .is_some_and(|position| maximum.contains(&position.received))
     };
-    let others = || {
-        situation
-            .promotable()
-            .map(|tablet| &tablet.alias)
-            .filter(|alias| *alias != candidate)
-    };
+    let others = || may_acknowledge(situation, candidate);
     let mut ackers: BTreeSet<TabletAlias> = others()
         .filter(|alias| record.ackers.contains(*alias) && stopped(alias))
         .take(most)
@@ -172,10 +178,23 @@ pub fn ackers_after_failover(
         .chain(others().filter(|alias| record.ackers.contains(*alias)))
         .chain(others().filter(|alias| *alias == previous))
         .chain(others());
-    fill(&mut ackers, record.durability.acks(), spare)
+    fill(situation, candidate, ackers, spare)
 }
 
-/// The ackers after a planned switchover: those that were, without the new primary; the old primary only if it takes it.
+/// Tablets whose acknowledgements the policy wants for writes of `candidate`.
+fn may_acknowledge<'a>(
+    situation: &Situation<'a>,
+    candidate: &TabletAlias,
+) -> impl Iterator<Item = &'a TabletAlias> {
+    let durability = situation.record().durability;
+    situation
+        .promotable()
+        .map(|tablet| &tablet.alias)
+        .filter(move |alias| *alias != candidate && durability.allows(candidate, alias))
+}
+
+/// The ackers after a planned switchover: those that were, without the new primary and whom the policy does not want for it; the old
+/// primary only if it takes it.
 pub fn ackers_after_switchover(
     situation: &Situation<'_>,
     candidate: &TabletAlias,
@@ -183,16 +202,11 @@ pub fn ackers_after_switchover(
 ) -> Option<BTreeSet<TabletAlias>> {
     let record = situation.record();
     let mut ackers = record.ackers.clone();
-    ackers.remove(candidate);
+    ackers.retain(|acker| acker != candidate && record.durability.allows(candidate, acker));
     ackers.extend(lingering(situation, candidate));
-    let others = situation
-        .promotable()
-        .map(|tablet| &tablet.alias)
-        .filter(|alias| *alias != candidate && *alias != previous);
-    let spare = std::iter::once(previous)
-        .filter(|alias| situation.is_promotable(alias))
-        .chain(others);
-    fill(&mut ackers, record.durability.acks(), spare)
+    let others = || may_acknowledge(situation, candidate);
+    let spare = others().filter(|alias| *alias == previous).chain(others());
+    fill(situation, candidate, ackers, spare)
 }
 
 /// Tablets that may acknowledge writes of `candidate` since an earlier epoch of which it was primary: nothing says that they have heard
@@ -240,18 +254,25 @@ fn has_left(
     report.promised > latest && (has_stopped || is_elsewhere)
 }
 
+/// As many more as the policy needs. Those it does not want count for nothing here, although nobody can keep them from acknowledging.
 fn fill<'a>(
-    ackers: &mut BTreeSet<TabletAlias>,
-    acks: u32,
+    situation: &Situation<'_>,
+    candidate: &TabletAlias,
+    mut ackers: BTreeSet<TabletAlias>,
     spare: impl Iterator<Item = &'a TabletAlias>,
 ) -> Option<BTreeSet<TabletAlias>> {
+    let durability = situation.record().durability;
+    let has_enough = |ackers: &BTreeSet<TabletAlias>| {
+        let wanted = ackers.iter().filter(|it| durability.allows(candidate, it));
+        wanted.count() >= durability.acks() as usize
+    };
     for alias in spare {
-        if ackers.len() >= acks as usize {
+        if has_enough(&ackers) {
             break;
         }
         ackers.insert(alias.clone());
     }
-    (ackers.len() >= acks as usize).then(|| ackers.clone())
+    has_enough(&ackers).then_some(ackers)
 }
 
 /// What the ackers that answer now have, or why a failover could not be finished with them.

@@ -31,8 +31,7 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
         phase: Phase::Switching {
             candidate: candidate.clone(),
         },
-        leaving: None,
-        ..record.clone()
+        ..record.without_steps()
     };
     let verdict = Verdict::commit(situation, Trigger::PrimaryDrained, switching, event);
     Some(verdict)

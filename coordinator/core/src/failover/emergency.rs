@@ -19,7 +19,7 @@ use super::{
     },
     drain,
     evidence::{Death, death, doubt, lost_start},
-    leaving, membership, restored,
+    leaving, membership, raising, restored,
     table::Trigger,
     writes,
 };
@@ -60,17 +60,25 @@ fn alive(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     }
 }
 
-/// One that is lost leaves, one that is level comes.
+/// One that is lost leaves, one that is level comes, a stricter policy takes its next step: one thing at a time.
 fn ackers(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
-    match leaving::leave(situation, primary) {
-        verdict @ (Verdict::Wait | Verdict::Blocked(_)) if situation.record().leaving.is_none() => {
-            match membership::add_acker(situation, primary) {
-                Verdict::Wait => verdict,
-                other => other,
-            }
-        }
-        verdict => verdict,
+    let record = situation.record();
+    if record.raising.is_some_and(|raising| raising.ordered) {
+        return raising::raise(situation, primary);
     }
+    let leaves = leaving::leave(situation, primary);
+    if record.leaving.is_some() || matches!(leaves, Verdict::Commit { .. }) {
+        return leaves;
+    }
+    let steps = [
+        membership::add_acker(situation, primary),
+        raising::raise(situation, primary),
+    ];
+    let mut steps = steps.into_iter();
+    steps
+        .find(|verdict| *verdict != Verdict::Wait)
+        .filter(|verdict| matches!(verdict, Verdict::Commit { .. }) || leaves == Verdict::Wait)
+        .unwrap_or(leaves)
 }
 
 /// In `Establishing`: the primary of the epoch is chosen and opens; it may die before.
@@ -150,8 +158,7 @@ fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Ve
         },
         primary: None,
         restart_after: None,
-        leaving: None,
-        ..old.clone()
+        ..old.without_steps()
     };
     let event = situation.event(
         "failover.revoke",
@@ -177,8 +184,16 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
         Ok(maximum) => maximum,
         Err(why_not) => return reveal_previous(situation, previous, why_not),
     };
-    let candidates = candidates(situation, previous, &maximum);
-    let Some(best) = candidates.first() else {
+    let mut maximum = maximum;
+    let mut able = candidates(situation, previous, &maximum);
+    if able.is_empty()
+        && let Some(other) = acknowledged_at_most(situation, previous)
+            .or_else(|| own_data(situation, previous, &maximum))
+    {
+        able = candidates(situation, previous, &other);
+        maximum = other;
+    }
+    let Some(best) = able.first() else {
         // Whoever has it may have more, which nobody kept; the former primary may have it without.
         let why_not = format!(
             "no tablet that answers and may be promoted has exactly {maximum}: bring back one that has it"
@@ -192,6 +207,45 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
         ));
     }
     establish(situation, previous, reason, &best.alias, maximum)
+}
+
+/// Where nobody can begin with all that was received: the most that somebody can begin with and that lacks nothing acknowledged. Whatever
+/// it lacks is with fewer ackers than had to acknowledge it, also if all that were not heard have it.
+fn acknowledged_at_most(situation: &Situation<'_>, previous: &TabletAlias) -> Option<GtidSet> {
+    let record = situation.record();
+    if restored::is_restored(record, previous) {
+        return None;
+    }
+    let heard: Vec<GtidSet> = record
+        .ackers
+        .iter()
+        .filter_map(|acker| situation.last_report(acker))
+        .filter(|report| has_stopped(situation, previous, report) && !report.amnesiac)
+        .filter_map(|report| received(situation, report))
+        .collect();
+    let unheard = record.ackers.len() - heard.len();
+    let lacks_nothing = |set: &GtidSet| {
+        let more = heard.iter().filter(|theirs| !set.contains(theirs)).count();
+        more + unheard < record.durability.acks() as usize
+    };
+    let able = |set: &GtidSet| !candidates(situation, previous, set).is_empty();
+    let mut sets = heard.clone();
+    sets.sort_by_key(|set| std::cmp::Reverse(set.count()));
+    let enough =
+        |set: &GtidSet| set.contains(&record.start_gtid) && lacks_nothing(set) && able(set);
+    sets.into_iter().find(enough)
+}
+
+/// What the former primary can begin with itself, once it is started to be read: everything that it ever acknowledged, and more.
+fn own_data(
+    situation: &Situation<'_>,
+    previous: &TabletAlias,
+    maximum: &GtidSet,
+) -> Option<GtidSet> {
+    let report = situation.answer(previous)?;
+    let is_own = is_fenced_alive(situation, report) && situation.is_promotable(previous);
+    let own = &position(report).filter(|_| is_own)?.executed;
+    own.contains(maximum).then(|| own.clone())
 }
 
 /// Whether the answers show every acknowledged write of the epoch that is revoked: from now on it only waits for a candidate.
@@ -412,8 +466,7 @@ fn establish(
         history: longer_history(old, previous, old.epoch.0 - 1, &maximum),
         start_gtid: maximum,
         restart_after: None,
-        leaving: None,
-        ..old.clone()
+        ..old.without_steps()
     };
     Verdict::commit(situation, Trigger::CandidateDrained, record, event)
 }

@@ -13,7 +13,7 @@ use vt_proto::{
     topology::{Leaving, ReplicaSet},
 };
 
-use super::{Situation, Verdict, candidate::unkept, table::Trigger};
+use super::{Situation, Verdict, candidate::unkept, raising, table::Trigger};
 use crate::{
     format,
     health::{ANSWER_AGE_MS, receives},
@@ -176,7 +176,16 @@ fn why(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) ->
     if let Some(lost_ms) = lost_ms(situation, acker) {
         return Some(format!("it is lost for {lost_ms} ms"));
     }
-    let unkept = unkept(situation, primary, situation.answer(acker)?);
+    let record = situation.record();
+    let report = situation.answer(acker)?;
+    if !record.durability.allows(primary, acker) {
+        return Some("the policy wants acknowledgements from other cells".to_owned());
+    }
+    // Each acker beyond those makes a failover ask one more.
+    if record.ackers.len() > raising::ackers_wanted(record) && record.ackers.last() == Some(acker) {
+        return Some("there are more ackers than the policy needs".to_owned());
+    }
+    let unkept = unkept(situation, primary, report);
     (!unkept.is_empty()).then(|| {
         format!(
             "it received {unkept} of an ended epoch, which was kept nowhere else, and needs a copy"

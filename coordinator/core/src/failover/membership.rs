@@ -8,10 +8,10 @@ use vt_proto::{
     topology::{AuditEvent, Cell, Durability, Phase, ReplicaSet, Tablet},
 };
 
-use super::{Situation, Verdict, candidate::position, table::Trigger};
+use super::{Situation, Verdict, candidate::position, raising, table::Trigger};
 use crate::{
     command::{Change, RecordValue},
-    durability::{ACKS_DEFAULT, ackers_wanted},
+    durability::ACKS_DEFAULT,
     event::Now,
     health::Health,
     state::State,
@@ -140,11 +140,15 @@ pub fn forming_set(name: ReplicaSetName) -> ReplicaSet {
         epoch: Epoch::ZERO,
         phase: Phase::Forming,
         primary: None,
-        durability: Durability::SemiSync { acks: ACKS_DEFAULT },
+        durability: Durability::SemiSync {
+            acks: ACKS_DEFAULT,
+            cross_cell: false,
+        },
         ackers: Default::default(),
         start_gtid: GtidSet::new(),
         restart_after: None,
         leaving: None,
+        raising: None,
         history: Vec::new(),
     }
 }
@@ -171,7 +175,9 @@ fn has_part(state: &State, alias: &TabletAlias, set: &ReplicaSetName) -> bool {
 /// The record comes first and the tablet acknowledges only when it knows the record: E always names everybody who can.
 pub fn add_acker(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     let record = situation.record();
-    if record.ackers.len() >= ackers_wanted(record.durability.acks()) {
+    let allowed = |acker: &TabletAlias| record.durability.allows(primary, acker);
+    let count = record.ackers.iter().filter(|acker| allowed(acker)).count();
+    if count >= raising::ackers_wanted(record) {
         return Verdict::Wait;
     }
     let Some(source) = situation.answer(primary) else {
@@ -180,6 +186,7 @@ pub fn add_acker(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     let ready = situation
         .promotable()
         .filter(|tablet| tablet.alias != *primary && !record.ackers.contains(&tablet.alias))
+        .filter(|tablet| allowed(&tablet.alias))
         .find(|tablet| {
             situation
                 .answer(&tablet.alias)

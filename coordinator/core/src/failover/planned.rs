@@ -9,7 +9,7 @@ use vt_proto::{
 
 use super::{
     Situation, Verdict,
-    candidate::{ackers_after_switchover, position},
+    candidate::{ackers_after_switchover, is_lonely, position},
     drain::is_drained,
     emergency::{answer_death, longer_history},
     evidence::death,
@@ -95,6 +95,9 @@ pub fn fit(
     if replication.io != ThreadState::On || replication.sql != ThreadState::On {
         return refuse("its replication threads do not run");
     }
+    if is_lonely(situation, candidate) {
+        return refuse("too few tablets answer that may acknowledge its writes under the policy");
+    }
     if replication
         .lag_ms
         .is_some_and(|lag| lag > SWITCHOVER_LAG_MS)
@@ -153,8 +156,7 @@ fn hand_over(
         history: longer_history(old, primary, old.epoch.0, end),
         start_gtid: end.clone(),
         restart_after: None,
-        leaving: None,
-        ..old.clone()
+        ..old.without_steps()
     };
     let event = situation.event(
         "switchover.establish",

@@ -115,8 +115,7 @@ pub fn ahead(situation: &Situation<'_>) -> Option<Verdict> {
         phase: Phase::Revoking { previous, reason },
         primary: None,
         restart_after: None,
-        leaving: None,
-        ..old.clone()
+        ..old.without_steps()
     };
     Some(again(situation, record, promised))
 }

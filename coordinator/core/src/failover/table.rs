@@ -61,6 +61,12 @@ pub enum Trigger {
     AckerReplaced,
     /// The others are too few now, or the proof takes too long.
     AckerNeeded,
+    /// More acknowledgements are asked for, and as many ackers replicate.
+    AcksOrdered,
+    /// A row that was written under that order is acknowledged by so many.
+    AcksConfirmed,
+    /// It was not in time.
+    AcksGivenUp,
     /// An operator asks for another primary.
     SwitchoverAsked,
     /// The primary's disk is full or fails, and its writes still return.
@@ -175,6 +181,27 @@ pub const TABLE: &[Row] = &[
         Stable,
         Same,
         "It counted as acker all the time, so it may acknowledge again.",
+    ),
+    row(
+        Stable,
+        Trigger::AcksOrdered,
+        Stable,
+        Same,
+        "The primary waits for more than the record says, so the record is the weaker one.",
+    ),
+    row(
+        Stable,
+        Trigger::AcksConfirmed,
+        Stable,
+        Same,
+        "Whoever acknowledged the row has everything before it, so that so many have every acknowledged write.",
+    ),
+    row(
+        Stable,
+        Trigger::AcksGivenUp,
+        Stable,
+        Same,
+        "The record never said more than it says now; the primary goes back to it.",
     ),
     row(
         Stable,

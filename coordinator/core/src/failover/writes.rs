@@ -143,8 +143,7 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
         phase: Phase::Switching {
             candidate: candidate.clone(),
         },
-        leaving: None,
-        ..record.clone()
+        ..record.without_steps()
     };
     Some(Verdict::commit(
         situation,

@@ -57,6 +57,14 @@ fn validate_replica_set(set: &ReplicaSet) -> Result<(), String> {
     {
         return refuse("an epoch that is not over stands among the finished ones");
     }
+    if let Some(raising) = set.raising {
+        if raising.acks <= set.durability.acks() {
+            return refuse("what is to be raised is not more than what is there");
+        }
+        if raising.ordered && (set.phase != Phase::Stable || set.leaving.is_some()) {
+            return refuse("its policy changes only while it is stable and no acker leaves");
+        }
+    }
     if let Some(leaving) = &set.leaving {
         let acker = &leaving.acker;
         if set.phase != Phase::Stable {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
-use vt_proto::wire::{ListReplicaSetsRequest, SwitchoverRequest};
+use vt_proto::wire::{ListReplicaSetsRequest, SetDurabilityRequest, SwitchoverRequest};
 
 use crate::{
     cli::Global,
@@ -17,6 +17,8 @@ use crate::{
 
 /// A switchover waits for transactions, catches up, opens: seconds; a refused one is taken back sooner than this.
 const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Replicas that are to acknowledge have to be level first.
+const DURABILITY_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +40,34 @@ pub enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Change what stands behind each OK: how many acknowledgements, and from where
+    ///
+    /// Fewer acknowledgements count at once. More count as soon as a row has them; waits for that.
+    #[command(
+        after_help = "Examples:\n  vtctl replica-set durability main --acks 2\n  vtctl replica-set durability main --cross-cell"
+    )]
+    Durability {
+        name: String,
+        /// Replicas that have received each write before its OK
+        #[arg(long, value_name = "N", required_unless_present_any = ["cross_cell", "any_cell"])]
+        acks: Option<u32>,
+        /// Only replicas outside the primary's cell acknowledge
+        #[arg(long, conflicts_with = "any_cell")]
+        cross_cell: bool,
+        /// Replicas of every cell acknowledge
+        #[arg(long)]
+        any_cell: bool,
+        /// Return once the coordinators know of it
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Durability {
+    replica_set: String,
+    durability: String,
+    acks: u32,
 }
 
 #[derive(Serialize)]
@@ -62,6 +92,21 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         }
         Command::Switchover { name, to, no_wait } => {
             switchover(&mut client, global, name, to, no_wait).await
+        }
+        Command::Durability {
+            name,
+            acks,
+            cross_cell,
+            any_cell,
+            no_wait,
+        } => {
+            let request = SetDurabilityRequest {
+                replica_set: name,
+                acks,
+                cross_cell: (cross_cell || any_cell).then_some(cross_cell),
+                request_id: request_id(),
+            };
+            durability(&mut client, global, request, no_wait).await
         }
     }
 }
@@ -165,6 +210,55 @@ async fn switchover(
             it.epoch,
             duration_text(it.duration_ms)
         )
+    })
+}
+
+/// What is asked for, and what came of it; a stricter policy that could not be kept is given up by the coordinators.
+async fn durability(
+    client: &mut Client,
+    global: &Global,
+    request: SetDurabilityRequest,
+    no_wait: bool,
+) -> anyhow::Result<()> {
+    let name = request.replica_set.clone();
+    let wanted = request.acks;
+    let began = Instant::now();
+    client
+        .call(request, |mut admin, request| async move {
+            admin.set_durability(request).await
+        })
+        .await?;
+    let deadline = began + global.timeout_or(DURABILITY_TIMEOUT);
+    let mut progress = Progress::quietly();
+    let set = loop {
+        let set = fetch_one(client, &name).await?;
+        if no_wait || set.raising.is_none() {
+            break set;
+        }
+        let next = format!("`vtctl replica-set show {name}` says what holds it up");
+        if Instant::now() >= deadline {
+            let what = format!(
+                "the policy of {name} is not kept in time: {}",
+                set.durability
+            );
+            return Err(Failure::new(Kind::Failed, what).next(next).into());
+        }
+        progress.step(set.blocked.as_deref().unwrap_or(&set.durability));
+        tokio::time::sleep(POLL_INTERVAL).await;
+    };
+    drop(progress);
+    if wanted.is_some_and(|wanted| wanted != set.acks) && !no_wait {
+        let what = format!("the policy of {name} was not changed: {}", set.durability);
+        let next = format!("`vtctl events --subject replica-set/{name}` says why");
+        return Err(Failure::new(Kind::Refused, what).next(next).into());
+    }
+    let kept = Durability {
+        replica_set: name,
+        durability: set.durability,
+        acks: set.acks,
+    };
+    output::print(global.output, &kept, |it| {
+        format!("durability of {} is {}", it.replica_set, it.durability)
     })
 }
 

@@ -19,7 +19,12 @@ pub struct ReplicaSet {
     pub primary: Option<String>,
     pub serving: bool,
     pub blocked: Option<String>,
+    /// The policy, and what of it is not kept yet.
     pub durability: String,
+    /// Acknowledgements behind each write.
+    pub acks: u32,
+    /// More of them, which are asked for.
+    pub raising: Option<u32>,
     pub ackers: Vec<String>,
     pub start_gtid: String,
     pub revision: u64,
@@ -37,6 +42,7 @@ pub struct FinishedEpoch {
 impl From<wire::ReplicaSetView> for ReplicaSet {
     fn from(view: wire::ReplicaSetView) -> Self {
         let set = view.replica_set.unwrap_or_default();
+        let durability = durability(&set);
         let (phase, mut phase_detail) = phase(set.phase);
         let leaving = set.leaving.as_ref().map(leaving);
         phase_detail = phase_detail.or(leaving);
@@ -53,7 +59,9 @@ impl From<wire::ReplicaSetView> for ReplicaSet {
             primary: unless_empty(set.primary),
             serving: view.serving,
             blocked: unless_empty(view.blocked),
-            durability: durability(set.durability),
+            acks: acks(set.durability),
+            raising: set.raising.map(|raising| raising.acks),
+            durability,
             ackers: set.ackers,
             start_gtid: set.start_gtid,
             revision: view.revision,
@@ -83,11 +91,45 @@ fn leaving(leaving: &wire::Leaving) -> String {
     format!("and lost acker {} leaves: {step}", leaving.acker)
 }
 
-fn durability(durability: Option<wire::Durability>) -> String {
-    match durability.and_then(|durability| durability.policy) {
-        Some(wire::durability::Policy::SemiSync(it)) => format!("semi-sync, {} ack", it.acks),
-        None => "unknown".to_owned(),
+fn semi_sync(durability: Option<wire::Durability>) -> Option<wire::SemiSync> {
+    let wire::durability::Policy::SemiSync(semi_sync) = durability?.policy?;
+    Some(semi_sync)
+}
+
+fn acks(durability: Option<wire::Durability>) -> u32 {
+    semi_sync(durability).map_or(0, |it| it.acks)
+}
+
+fn durability(set: &wire::ReplicaSet) -> String {
+    let Some(policy) = semi_sync(set.durability) else {
+        return "unknown".to_owned();
+    };
+    let plural = if policy.acks == 1 { "" } else { "s" };
+    let mut text = format!("semi-sync, {} ack{plural}", policy.acks);
+    if policy.cross_cell {
+        text.push_str(" from other cells");
+        let cell = |alias: &str| alias.rsplit_once('-').map(|(cell, _)| cell.to_owned());
+        let own = cell(&set.primary);
+        let near: Vec<&str> = set
+            .ackers
+            .iter()
+            .map(String::as_str)
+            .filter(|acker| own.is_some() && cell(acker) == own)
+            .collect();
+        if !near.is_empty() {
+            text.push_str(&format!(
+                "; not yet: {} still acknowledges",
+                near.join(", ")
+            ));
+        }
     }
+    if let Some(raising) = &set.raising {
+        text.push_str(&format!(
+            "; {} are asked for and not there yet",
+            raising.acks
+        ));
+    }
+    text
 }
 
 impl ReplicaSet {
@@ -208,6 +250,7 @@ mod tests {
                 durability: Some(wire::Durability {
                     policy: Some(wire::durability::Policy::SemiSync(wire::SemiSync {
                         acks: 1,
+                        cross_cell: false,
                     })),
                 }),
                 ackers: vec!["zone1-101".to_owned()],
@@ -218,6 +261,29 @@ mod tests {
             blocked: String::new(),
             tablets: vec![primary, replica("zone1-101")],
         }
+    }
+
+    #[test]
+    fn a_policy_tells_what_of_it_is_not_kept_yet() {
+        let mut set = view().replica_set.unwrap();
+        assert_eq!(durability(&set), "semi-sync, 1 ack");
+        set.durability = Some(wire::Durability {
+            policy: Some(wire::durability::Policy::SemiSync(wire::SemiSync {
+                acks: 2,
+                cross_cell: true,
+            })),
+        });
+        set.raising = Some(wire::Raising {
+            acks: 3,
+            ordered: true,
+        });
+        assert_eq!(
+            durability(&set),
+            "semi-sync, 2 acks from other cells; not yet: zone1-101 still acknowledges; 3 are asked for and not there yet"
+        );
+        set.ackers = vec!["zone2-1".to_owned()];
+        set.raising = None;
+        assert_eq!(durability(&set), "semi-sync, 2 acks from other cells");
     }
 
     #[test]

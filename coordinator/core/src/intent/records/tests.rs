@@ -48,11 +48,15 @@ fn replica_set(name: &str) -> RecordValue {
         epoch: vt_proto::epoch::Epoch(0),
         phase: Phase::Forming,
         primary: None,
-        durability: Durability::SemiSync { acks: 1 },
+        durability: Durability::SemiSync {
+            acks: 1,
+            cross_cell: false,
+        },
         ackers: BTreeSet::new(),
         start_gtid: GtidSet::new(),
         restart_after: None,
         leaving: None,
+        raising: None,
         history: Vec::new(),
     })
 }
