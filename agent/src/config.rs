@@ -46,7 +46,7 @@ impl fmt::Debug for Secret {
 pub struct Credentials {
     /// vt_admin@localhost: the agent's administrative connection over the unix socket.
     pub admin: Secret,
-    /// vt_replication: replication channels and CLONE.
+    /// The other tablets' accounts, which replicate, and vt_clone.
     pub replication: Secret,
     /// vt_app: the router's backend connections.
     pub app: Secret,

@@ -19,6 +19,8 @@ pub mod version;
 
 mod accounts;
 
+pub(crate) use accounts::REPLICATION_RIGHTS;
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -26,7 +28,8 @@ mod tests;
 
 /// The internal accounts of every mysqld.
 pub const ADMIN_USER: &str = "vt_admin";
-pub const REPLICATION_USER: &str = "vt_replication";
+/// Being copied; each tablet replicates with an account of its own.
+pub const CLONE_USER: &str = "vt_clone";
 pub const APP_USER: &str = "vt_app";
 /// The schema of Vitrail's own tables on every tablet; the router's account cannot see it.
 pub const INTERNAL_SCHEMA: &str = "vitrail";

@@ -1,8 +1,9 @@
 //! Statements about replication on the held administrative connection: what is true (`status`), threads and channel
-//! (`control`), semi-sync (`semisync`), closing and opening for writes (`fence`).
+//! (`control`), semi-sync (`semisync`), closing and opening for writes (`fence`), the others' accounts (`accounts`).
 //!
 //! It decides nothing: `vt-agent-core` names the action, the supervisor calls it here.
 
+pub mod accounts;
 pub mod control;
 pub mod fence;
 pub mod semisync;

@@ -15,6 +15,7 @@ use vt_agent_core::{
 };
 use vt_proto::{
     desired::{Desired, Goal},
+    ids::TabletAlias,
     topology::Tablet,
 };
 
@@ -521,10 +522,16 @@ fn detail(action: &Action) -> String {
         Action::ConfigureChannel { source } | Action::RepointChannel { source } => {
             format!("{}:{}", source.host, source.port)
         }
+        Action::SettleAccounts { open } => format!("of {}", words(open)),
         Action::CutTail { epoch, .. } => format!("of epoch {epoch}"),
         Action::Clone { donor, .. } => format!("from {}:{}", donor.host, donor.port),
         _ => String::new(),
     }
+}
+
+fn words(aliases: &[TabletAlias]) -> String {
+    let words: Vec<String> = aliases.iter().map(TabletAlias::to_string).collect();
+    words.join(", ")
 }
 
 /// Whether mysqld's process runs, by the last word of its guard.

@@ -65,5 +65,8 @@ pub struct Desired {
     pub generation: Generation,
     /// To be promised, on disk, before acting.
     pub epoch: Epoch,
+    /// The other tablets of the replica set, at most [`TABLETS_OF_A_SET_MAX`](crate::topology::TABLETS_OF_A_SET_MAX): each replicates with an account of its
+    /// own, which must exist wherever it may have to connect to.
+    pub replicas: Vec<TabletAlias>,
     pub goal: Goal,
 }

@@ -9,6 +9,8 @@ use crate::{
     keyrange::KeyRange,
 };
 
+/// Tablets of one replica set: each has an account on every other, and keeps a connection to the primary.
+pub const TABLETS_OF_A_SET_MAX: usize = 64;
 /// How many finished epochs a replica set remembers for the return of an old primary.
 pub const HISTORY_EPOCHS_MAX: usize = 64;
 

@@ -163,6 +163,7 @@ mod tests {
                 replica_set: "main".parse().unwrap(),
                 generation: Generation(generation),
                 epoch: Epoch(epoch),
+                replicas: Vec::new(),
                 goal: Goal::Standby,
             };
             let answer = accept(&persisted, &Memory::default(), &alias, cluster_id, &desired);

@@ -4,6 +4,7 @@ use vt_proto::{
     desired::SchemaTask,
     epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
+    ids::TabletAlias,
     topology::Endpoint,
 };
 
@@ -97,6 +98,10 @@ pub enum Action {
     SetReplicaSemiSync {
         enabled: bool,
     },
+    /// Each of these tablets has an account of its own here to replicate with. It is in no binary log and waits for nobody.
+    SettleAccounts {
+        open: Vec<TabletAlias>,
+    },
     EnableSourceSemiSync {
         acks: u32,
     },
@@ -132,6 +137,8 @@ impl Action {
             Action::CloseServer | Action::CloseForDemotion => 4_000,
             // Two times rpl_stop_replica_timeout = 2 s.
             Action::StopIoThread => 5_000,
+            // Whoever it is for tries again anyhow; a full disk or a lock may hold it.
+            Action::SettleAccounts { .. } => 3_000,
             Action::KillMysqld => 10_000,
             Action::InitialiseDataDirectory => 900_000,
             Action::CutTail { .. } => 300_000,
@@ -167,6 +174,7 @@ impl Action {
             Action::ConfigureChannel { .. } => "configure-channel",
             Action::RepointChannel { .. } => "repoint-channel",
             Action::SetReplicaSemiSync { .. } => "set-replica-semi-sync",
+            Action::SettleAccounts { .. } => "settle-accounts",
             Action::EnableSourceSemiSync { .. } => "enable-source-semi-sync",
             Action::DisableSourceSemiSync => "disable-source-semi-sync",
             Action::StartWork(_) => "start-work",

@@ -6,6 +6,7 @@ use vt_proto::{
     desired::{Desired, Goal},
     epoch::{Epoch, Generation},
     gtid::GtidSet,
+    ids::TabletAlias,
     report::ThreadState,
     topology::FinishedEpoch,
 };
@@ -73,6 +74,8 @@ pub(crate) struct View<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) epoch: Epoch,
     pub(crate) generation: Generation,
+    /// The other tablets of the replica set.
+    pub(crate) replicas: &'a [TabletAlias],
     pub(crate) now_ms: u64,
 }
 
@@ -114,6 +117,7 @@ pub fn converge(
             memory,
             epoch: persisted.promised,
             generation: persisted.generation,
+            replicas: &[],
             now_ms,
         });
     };
@@ -127,6 +131,7 @@ pub fn converge(
         memory,
         epoch: desired.epoch,
         generation: desired.generation,
+        replicas: &desired.replicas,
         now_ms,
     };
     let promise = promise(observed, persisted, desired);
@@ -267,6 +272,22 @@ fn keep_applying(view: &View<'_>, server: &Server) -> Option<Step> {
         }
         _ => Some(view.attempt(Action::StartSqlThread)),
     }
+}
+
+/// The others' accounts, before they are needed: whoever is refused tries again only after a second. While it fails, all else goes on.
+fn settle_accounts(view: &View<'_>) -> Option<Step> {
+    let known = view.memory.accounts.as_ref();
+    let is_settled = known.is_some_and(|(life, accounts)| {
+        *life == view.observed.incarnation && *accounts == view.replicas
+    });
+    if is_settled || view.replicas.is_empty() {
+        return None;
+    }
+    let action = Action::SettleAccounts {
+        open: view.replicas.to_vec(),
+    };
+    let waits = view.memory.pause(&action, view.now_ms).is_some();
+    (!waits).then(|| view.attempt(action))
 }
 
 /// An applier that stopped with an error is started again this often.

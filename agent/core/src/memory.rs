@@ -4,6 +4,7 @@ use vt_proto::{
     desired::Desired,
     epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
+    ids::TabletAlias,
     report::ThreadState,
 };
 
@@ -62,6 +63,8 @@ pub struct Memory {
     pub term_row: Option<(Epoch, Incarnation)>,
     /// The desired state with `confirm` under which a row was written and acknowledged.
     pub confirmed: Option<Generation>,
+    /// Who has an account here, in this life of mysqld.
+    pub accounts: Option<(Incarnation, Vec<TabletAlias>)>,
     /// Commits that wait now.
     pub waiting: Option<Waiting>,
     /// The newest acker's connection that a push was for, in this life of mysqld.
@@ -205,6 +208,7 @@ impl Memory {
             }
             Action::StartWork(work) => self.work = Some(work.clone()),
             Action::KeepOrder { generation } => self.kept = Some(*generation),
+            Action::SettleAccounts { open } => self.accounts = Some((incarnation, open.clone())),
             _ => {}
         }
     }

@@ -26,6 +26,8 @@ pub enum Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     pub source: Endpoint,
+    /// It connects with the account of this very tablet; a copied one does not.
+    pub own_account: bool,
     /// The server that the last connection to the source reached; none before the first.
     pub source_uuid: Option<String>,
     pub io: ThreadState,

@@ -2,11 +2,12 @@
 //!
 //! Accounts are made once, before there is any replication, on every tablet alike. Later account statements would hold
 //! the lock that every login needs while they wait for an acknowledgement; so the rights of `vt_app` name no keyspace:
-//! they hold for every schema, and partial revokes take the internal ones away.
+//! they hold for every schema, and partial revokes take the internal ones away. Only the accounts with which the other
+//! tablets replicate are made later (`replication/accounts.rs`), past the binary log, so that they wait for nobody.
 
 use std::fmt;
 
-use super::{ADMIN_USER, APP_USER, INTERNAL_SCHEMA, REPLICATION_USER};
+use super::{ADMIN_USER, APP_USER, CLONE_USER, INTERNAL_SCHEMA};
 
 /// The passwords of the internal accounts. They are never printed.
 #[derive(Clone)]
@@ -36,14 +37,17 @@ const DATA_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFEREN
 /// What the agent does: schema changes and the term row (the data rights), observing (PROCESS, REPLICATION CLIENT),
 /// `STOP/CHANGE/START REPLICA` (`REPLICATION_SLAVE_ADMIN`), `super_read_only`, `offline_mode` and semi-sync
 /// (`SYSTEM_VARIABLES_ADMIN`), killing sessions and writing while clients cannot (`CONNECTION_ADMIN`), also those of
-/// operators with `SYSTEM_USER`, resetting and purging logs (RELOAD, `BINLOG_ADMIN`), receiving a clone (`CLONE_ADMIN`).
+/// operators with `SYSTEM_USER`, resetting and purging logs (RELOAD, `BINLOG_ADMIN`), receiving a clone (`CLONE_ADMIN`), making
+/// accounts for the other tablets (CREATE USER).
 const ADMIN_RIGHTS: &str = "PROCESS, RELOAD, REPLICATION CLIENT, SHOW DATABASES, SHUTDOWN, \
     REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN, SYSTEM_USER, \
-    BINLOG_ADMIN, CLONE_ADMIN, BACKUP_ADMIN";
+    BINLOG_ADMIN, CLONE_ADMIN, BACKUP_ADMIN, CREATE USER";
 
-/// Channels, and being the donor of a clone. `CONNECTION_ADMIN` because `offline_mode` cuts channels of accounts without
-/// it, and because an acker that finds all connections taken would leave the commits waiting that hold them.
-const REPLICATION_RIGHTS: &str = "REPLICATION SLAVE, BACKUP_ADMIN, CONNECTION_ADMIN";
+/// A channel. `CONNECTION_ADMIN` because `offline_mode` cuts channels of accounts without it, and because an acker that finds all
+/// connections taken would leave the commits waiting that hold them.
+pub(crate) const REPLICATION_RIGHTS: &str = "REPLICATION SLAVE, CONNECTION_ADMIN";
+/// Being the donor of a clone, also while applications are kept away.
+const CLONE_RIGHTS: &str = "BACKUP_ADMIN, CONNECTION_ADMIN";
 
 /// What no application may see, by partial revokes.
 const INTERNAL_SCHEMAS: [&str; 3] = ["mysql", "sys", INTERNAL_SCHEMA];
@@ -51,12 +55,12 @@ const INTERNAL_SCHEMAS: [&str; 3] = ["mysql", "sys", INTERNAL_SCHEMA];
 /// The statements of the first start, one a line. The last one ends the server.
 pub fn statements(passwords: &Passwords) -> Result<String, PasswordError> {
     let admin = format!("'{ADMIN_USER}'@'localhost'");
-    let replication = format!("'{REPLICATION_USER}'@'%'");
+    let clone = format!("'{CLONE_USER}'@'%'");
     let app = format!("'{APP_USER}'@'%'");
     let mut lines = vec!["SET SESSION sql_log_bin = 0".to_owned()];
     for (account, name, password) in [
         (&admin, ADMIN_USER, &passwords.admin),
-        (&replication, REPLICATION_USER, &passwords.replication),
+        (&clone, CLONE_USER, &passwords.replication),
         (&app, APP_USER, &passwords.app),
     ] {
         let password = quoted(password).ok_or(PasswordError(name))?;
@@ -66,9 +70,11 @@ pub fn statements(passwords: &Passwords) -> Result<String, PasswordError> {
     }
     lines.push(format!("GRANT {DATA_RIGHTS} ON *.* TO {admin}"));
     lines.push(format!("GRANT {ADMIN_RIGHTS} ON *.* TO {admin}"));
+    // It hands these on to the other tablets' accounts.
     lines.push(format!(
-        "GRANT {REPLICATION_RIGHTS} ON *.* TO {replication}"
+        "GRANT {REPLICATION_RIGHTS} ON *.* TO {admin} WITH GRANT OPTION"
     ));
+    lines.push(format!("GRANT {CLONE_RIGHTS} ON *.* TO {clone}"));
     lines.push(format!("GRANT {DATA_RIGHTS} ON *.* TO {app}"));
     for schema in INTERNAL_SCHEMAS {
         lines.push(format!("REVOKE {DATA_RIGHTS} ON `{schema}`.* FROM {app}"));

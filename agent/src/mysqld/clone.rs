@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use vt_proto::topology::Endpoint;
 
 use super::{
-    REPLICATION_USER,
+    CLONE_USER,
     admin_conn::{AdminConn, AdminError},
 };
 
@@ -56,7 +56,7 @@ pub async fn clone_from(
     );
     conn.execute(&allow).await?;
     let statement = format!(
-        "CLONE INSTANCE FROM '{REPLICATION_USER}'@'{}':{} IDENTIFIED BY '{}'",
+        "CLONE INSTANCE FROM '{CLONE_USER}'@'{}':{} IDENTIFIED BY '{}'",
         escaped(&donor.host),
         donor.port,
         escaped(password)

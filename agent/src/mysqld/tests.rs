@@ -129,14 +129,9 @@ async fn accounts_have_the_rights_they_need(tablet: &TestTablet, admin: &mut Adm
             .unwrap_or_else(|error| panic!("{error}"));
     }
     the_application_sees_no_internals(tablet).await;
-    let mut replication = login(
-        tablet,
-        super::REPLICATION_USER,
-        &tablet.passwords.replication,
-    )
-    .await;
+    let mut clone = login(tablet, super::CLONE_USER, &tablet.passwords.replication).await;
     assert!(
-        replication
+        clone
             .query_drop("SELECT * FROM commerce.product")
             .await
             .is_err()

@@ -7,10 +7,7 @@ use tokio::time::timeout;
 use vt_proto::topology::Endpoint;
 
 use super::quoted;
-use crate::mysqld::{
-    REPLICATION_USER,
-    admin_conn::{AdminConn, AdminError},
-};
+use crate::mysqld::admin_conn::{AdminConn, AdminError};
 
 /// `rpl_stop_replica_timeout` is 2 s; a little more for the answer.
 const STOP_LIMIT: Duration = Duration::from_millis(2_400);
@@ -100,15 +97,17 @@ pub async fn reset(conn: &mut AdminConn, spare: &mut AdminConn) -> Result<(), Ad
 pub async fn configure(
     conn: &mut AdminConn,
     source: &Endpoint,
+    user: &str,
     password: &str,
 ) -> Result<(), AdminError> {
     // TLS without verification where the source has its automatic certificate; the public key serves where it has none.
     let statement = format!(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, SOURCE_USER = '{REPLICATION_USER}', \
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, SOURCE_USER = '{}', \
          SOURCE_PASSWORD = '{}', SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, GET_SOURCE_PUBLIC_KEY = 1, \
          SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = {RETRY_COUNT}, SOURCE_HEARTBEAT_PERIOD = {HEARTBEAT_PERIOD_S}",
         quoted(&source.host),
         source.port,
+        quoted(user),
         quoted(password)
     );
     conn.execute_secret("CHANGE REPLICATION SOURCE", &statement, START_LIMIT)

@@ -103,10 +103,11 @@ impl Stream {
     }
 }
 
-/// Observes the server. `io_age_ms` is how long ago the IO thread was started, if that is known.
+/// Observes the server. `user` is the account with which it replicates; `io_age_ms` is how long ago the IO thread was started, if that is known.
 pub async fn observe(
     conn: &mut AdminConn,
     interest: &Interest,
+    user: &str,
     stream: &mut Stream,
     io_age_ms: Option<u64>,
 ) -> Result<Server, StatusError> {
@@ -119,7 +120,10 @@ pub async fn observe(
     let executed: Option<(String,)> = first(executed)?;
     let executed = gtid_set(executed.as_ref().map_or("", |(text,)| text))?;
     let row = channel.into_iter().next();
-    let mut channel = row.as_ref().map(read_channel).transpose()?;
+    let mut channel = row
+        .as_ref()
+        .map(|row| read_channel(row, user))
+        .transpose()?;
     let retrieved = row.as_ref().and_then(|row| text(row, "Retrieved_Gtid_Set"));
     let received = executed.union(&gtid_set(&retrieved.unwrap_or_default())?);
     if let (Some(channel), Some(row)) = (&mut channel, &row) {
@@ -194,7 +198,7 @@ fn text(row: &Row, column: &str) -> Option<String> {
         .unwrap_or_default()
 }
 
-fn read_channel(row: &Row) -> Result<Channel, StatusError> {
+fn read_channel(row: &Row, user: &str) -> Result<Channel, StatusError> {
     let need = |column: &str| {
         text(row, column)
             .ok_or_else(|| StatusError::answer(format!("SHOW REPLICA STATUS lacks {column}")))
@@ -212,6 +216,7 @@ fn read_channel(row: &Row) -> Result<Channel, StatusError> {
     };
     Ok(Channel {
         source,
+        own_account: need("Source_User")? == user,
         source_uuid: text(row, "Source_UUID").filter(|uuid| !uuid.is_empty()),
         io: thread_state(&need("Replica_IO_Running")?),
         sql: thread_state(&need("Replica_SQL_Running")?),
@@ -324,6 +329,7 @@ mod tests {
                 host: "h".into(),
                 port: 1,
             },
+            own_account: true,
             source_uuid: None,
             io,
             sql: ThreadState::On,

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use vt_agent_core::Action;
-use vt_proto::{gtid::GtidSet, topology::Endpoint};
+use vt_proto::{gtid::GtidSet, ids::TabletAlias, topology::Endpoint};
 
 use super::host::{Host, fence_text};
 use crate::{
     guard::marker::Marker,
     mysqld::{
-        REPLICATION_USER,
+        CLONE_USER,
         admin_conn::AdminConn,
         clone::{clone_from, verify},
         rewind::{Rewind, forget_start, rewind},
     },
-    replication::{control, fence, semisync},
+    replication::{accounts, control, fence, semisync},
 };
 
 /// How long a donor may take to say what it has.
@@ -101,6 +101,7 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
             let (conn, spare) = host.pool.both().await.map_err(said)?;
             return fence::close(conn, spare).await.map_err(said);
         }
+        Action::SettleAccounts { open } => return settle_accounts(host, open).await,
         Action::CloseForDemotion => {
             let (conn, spare) = host.pool.both().await.map_err(said)?;
             return fence::close_for_demotion(conn, spare).await.map_err(said);
@@ -108,6 +109,7 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
         _ => {}
     }
     let password = host.credentials.replication.clone();
+    let user = accounts::replication_user(&host.alias);
     let conn = host.pool.main().await.map_err(said)?;
     let done = match action {
         Action::CutSessions => fence::cut_sessions(conn).await,
@@ -117,7 +119,7 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
         Action::StartIoThread => control::start_io_thread(conn).await,
         Action::StartSqlThread => control::start_sql_thread(conn).await,
         Action::ConfigureChannel { source } => {
-            control::configure(conn, source, password.expose()).await
+            control::configure(conn, source, &user, password.expose()).await
         }
         Action::RepointChannel { source } => control::repoint(conn, source).await,
         Action::SetReplicaSemiSync { enabled } => semisync::set_replica(conn, *enabled).await,
@@ -126,6 +128,16 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
         other => return Err(format!("{} needs no connection", other.name())),
     };
     done.map_err(said)
+}
+
+async fn settle_accounts(host: &mut Host, open: &[TabletAlias]) -> Outcome {
+    let (socket, admin) = (host.layout.socket(), host.credentials.admin.clone());
+    let own = AdminConn::connect(&socket, admin.expose());
+    let own = own.await.map_err(said)?;
+    let password = host.credentials.replication.clone();
+    let (_, spare) = host.pool.both().await.map_err(said)?;
+    let settled = accounts::settle(own, spare, open, password.expose());
+    settled.await.map_err(said)
 }
 
 async fn mark(host: &Host, marker: Marker, text: Option<String>) -> Outcome {
@@ -234,7 +246,7 @@ async fn ask_donor(host: &Host, donor: &Endpoint) -> Result<GtidSet, String> {
     let options = OptsBuilder::default()
         .ip_or_hostname(donor.host.clone())
         .tcp_port(donor.port)
-        .user(Some(REPLICATION_USER))
+        .user(Some(CLONE_USER))
         .pass(Some(host.credentials.replication.expose()))
         .prefer_socket(false)
         .stmt_cache_size(0);

@@ -10,7 +10,10 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use vt_agent_core::{Observed, Process};
-use vt_proto::epoch::{Epoch, Incarnation};
+use vt_proto::{
+    epoch::{Epoch, Incarnation},
+    ids::TabletAlias,
+};
 
 use super::{admin_pool::AdminPool, elapsed_ms, is_up, probes::Probes, writes::Writer};
 use crate::{
@@ -27,7 +30,10 @@ use crate::{
         my_cnf::{Settings, default_user, server_id},
         service::Service,
     },
-    replication::status::{self, Interest},
+    replication::{
+        accounts::replication_user,
+        status::{self, Interest},
+    },
 };
 
 /// A guard that does not answer so long is started anew.
@@ -50,6 +56,7 @@ pub struct Host {
     pub(super) binaries: Binaries,
     pub(super) passwords: Passwords,
     pub(super) credentials: Credentials,
+    pub(super) alias: TabletAlias,
     pub(super) owner: String,
     pub(super) service: Service,
     pub(super) pool: AdminPool,
@@ -130,6 +137,7 @@ impl Host {
                 app: credentials.app.expose().to_owned(),
             },
             credentials,
+            alias: tablet.alias.clone(),
             owner: tablet.alias.to_string(),
             stream: status::Stream::default(),
             marks: DiskWrites::default(),
@@ -284,7 +292,8 @@ impl Host {
         io_age_ms: Option<u64>,
     ) -> Result<vt_agent_core::Server, status::StatusError> {
         let conn = self.pool.main().await?;
-        status::observe(conn, interest, &mut self.stream, io_age_ms).await
+        let user = replication_user(&self.alias);
+        status::observe(conn, interest, &user, &mut self.stream, io_age_ms).await
     }
 
     /// Takes over the guard's newest word; a missing guard is started anew, where it is ours to start.

@@ -172,6 +172,7 @@ mod tests {
                 replica_set: "main".parse().unwrap(),
                 generation: Generation(epoch),
                 epoch: Epoch(epoch),
+                replicas: Vec::new(),
                 goal: Goal::Fence,
             },
         }

@@ -145,6 +145,7 @@ mod tests {
             replica_set: "main".parse().unwrap(),
             generation: Generation(20),
             epoch: Epoch(4),
+            replicas: vec!["zone1-101".parse().unwrap()],
             goal: Goal::Replica {
                 source: Endpoint {
                     host: "h".into(),

@@ -5,7 +5,7 @@
 use vt_proto::{
     desired::{Desired, Goal, SchemaTask},
     ids::TabletAlias,
-    topology::{Phase, ReplicaSet, SchemaChangeStatus},
+    topology::{Phase, ReplicaSet, SchemaChangeStatus, TABLETS_OF_A_SET_MAX},
 };
 
 use crate::{
@@ -30,6 +30,12 @@ pub fn desired(state: &State, members: &Members, alias: &TabletAlias) -> Option<
         replica_set: tablet.replica_set.clone(),
         generation: failover::generation(state, members, &tablet.replica_set),
         epoch: set.value.epoch,
+        replicas: members
+            .of_set(&tablet.replica_set)
+            .filter(|other| *other != alias)
+            .take(TABLETS_OF_A_SET_MAX)
+            .cloned()
+            .collect(),
         goal: goal(state, members, set, alias),
     })
 }

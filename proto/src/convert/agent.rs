@@ -309,6 +309,7 @@ impl From<Desired> for wire::Desired {
             replica_set: desired.replica_set.to_string(),
             generation: desired.generation.0,
             epoch: desired.epoch.0,
+            replicas: desired.replicas.iter().map(ToString::to_string).collect(),
             goal: Some(desired.goal.into()),
         }
     }
@@ -318,11 +319,14 @@ impl TryFrom<wire::Desired> for Desired {
     type Error = ConvertError;
 
     fn try_from(desired: wire::Desired) -> Result<Self, ConvertError> {
+        let replicas = desired.replicas.iter();
+        let replicas = replicas.map(|alias| parse("replicas", alias));
         Ok(Self {
             alias: parse("alias", &desired.alias)?,
             replica_set: parse("replica_set", &desired.replica_set)?,
             generation: Generation(desired.generation),
             epoch: Epoch(desired.epoch),
+            replicas: replicas.collect::<Result<_, _>>()?,
             goal: required("goal", desired.goal)?,
         })
     }

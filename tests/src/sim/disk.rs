@@ -159,7 +159,10 @@ impl Host {
             | Action::RemoveFenceMarker
             | Action::WriteRoleMarker
             | Action::RemoveRoleMarker => self.suffering.shared,
-            Action::StartMysqld | Action::CutTail { .. } | Action::Clone { .. } => true,
+            Action::StartMysqld
+            | Action::CutTail { .. }
+            | Action::Clone { .. }
+            | Action::SettleAccounts { .. } => true,
             _ => false,
         }
     }

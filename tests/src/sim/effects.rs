@@ -27,6 +27,7 @@ pub(super) fn local_effect(host: &mut Host, action: &Action, now_ms: u64) -> Res
 
 /// A statement on the administrative connection.
 fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String> {
+    let index = host.index;
     let mysqld = &mut host.mysqld;
     match action {
         Action::CutSessions => mysqld.run.offline_mode = true,
@@ -40,12 +41,14 @@ fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String
         }
         Action::OpenForAgent => mysqld.run.super_read_only = false,
         Action::OpenForAll => mysqld.run.read_only = false,
-        Action::ConfigureChannel { source } => mysqld.configure(source.clone(), now_ms),
+        Action::ConfigureChannel { source } => mysqld.configure(source.clone(), index, now_ms),
         Action::SetReplicaSemiSync { enabled } => mysqld.run.replica_semi_sync = *enabled,
         Action::EnableSourceSemiSync { acks } => {
             mysqld.run.source_semi_sync = true;
             mysqld.run.acks = *acks;
         }
+        // Whether it may write or not: the shell opens it for itself where it must.
+        Action::SettleAccounts { open } => mysqld.accounts.extend(open.iter().cloned()),
         Action::ResetReplication => mysqld.forget_channel(),
         _ => return mysqld.replication_statement(action),
     }

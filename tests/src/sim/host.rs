@@ -195,7 +195,7 @@ impl Host {
             replica_semi_sync: run.replica_semi_sync,
             replica_acknowledges: replication
                 .is_some_and(|r| r.acknowledges && r.io != ThreadState::Off),
-            channel: mysqld.channel(now_ms, lag_ms),
+            channel: mysqld.channel(self.index, now_ms, lag_ms),
             executed: mysqld.executed.clone(),
             received: mysqld.received.clone(),
             app_transactions: 0,

@@ -10,6 +10,7 @@ use vt_agent_core::{Action, Channel};
 use vt_proto::{
     epoch::Epoch,
     gtid::{GtidSet, GtidSource},
+    ids::TabletAlias,
     report::ThreadState,
     topology::Endpoint,
 };
@@ -49,6 +50,8 @@ impl Transaction {
 #[derive(Clone, Debug)]
 pub struct Replication {
     pub source: Endpoint,
+    /// Whose account it connects with: a copy brings the donor's.
+    pub account: usize,
     /// The server that the last connection reached.
     pub source_uuid: Option<String>,
     pub io: ThreadState,
@@ -89,6 +92,8 @@ pub struct Mysqld {
     /// How much of the relay log is on disk for good.
     pub relay_synced: usize,
     pub schemas: BTreeSet<String>,
+    /// Which tablets have an account here.
+    pub accounts: BTreeSet<TabletAlias>,
     pub replication: Option<Replication>,
     pub run: Run,
     connections: u64,
@@ -152,6 +157,7 @@ impl Mysqld {
             received: GtidSet::new(),
             relay_synced: 0,
             schemas: BTreeSet::new(),
+            accounts: BTreeSet::new(),
             replication: None,
             run: Run::fresh(),
             connections: 0,
@@ -341,9 +347,10 @@ impl Mysqld {
     }
 
     /// Configures a channel where there is none.
-    pub fn configure(&mut self, source: Endpoint, now_ms: u64) {
+    pub fn configure(&mut self, source: Endpoint, account: usize, now_ms: u64) {
         self.replication = Some(Replication {
             source,
+            account,
             source_uuid: None,
             io: ThreadState::Off,
             sql: ThreadState::Off,
@@ -462,16 +469,18 @@ impl Mysqld {
             .collect();
         self.logged = self.executed.clone();
         self.schemas = donor.schemas.clone();
+        self.accounts = donor.accounts.clone();
         self.relay.clear();
         self.relay_synced = 0;
-        self.replication = None;
-        self.run = Run::fresh();
+        self.replication = donor.replication.clone();
+        self.die();
     }
 
     /// The channel as the agent sees it.
-    pub fn channel(&self, now_ms: u64, lag_ms: u64) -> Option<Channel> {
+    pub fn channel(&self, host: usize, now_ms: u64, lag_ms: u64) -> Option<Channel> {
         self.replication.as_ref().map(|replication| Channel {
             source: replication.source.clone(),
+            own_account: replication.account == host,
             source_uuid: replication.source_uuid.clone(),
             io: replication.io,
             sql: replication.sql,

@@ -22,6 +22,8 @@ const BATCH: usize = 20;
 const SESSIONS_MAX: usize = 32;
 /// The source does not have what the replica has.
 const AHEAD_ERROR: u32 = 1236;
+/// The source knows no such account.
+const DENIED_ERROR: u32 = 1045;
 
 impl World {
     pub(super) fn io_step(&mut self, host: usize) {
@@ -69,10 +71,17 @@ impl World {
             .of_server(&theirs.uuid)
             .subtract(&theirs.logged);
         let source_uuid = theirs.uuid.clone();
+        let refusal = self.refusal(host, source);
         let mysqld = &mut self.hosts[host].mysqld;
         let Some(replication) = &mut mysqld.replication else {
             return;
         };
+        if let Some(error) = refusal {
+            replication.tried_ms = now_ms;
+            replication.io_error = Some(error.clone());
+            self.note(|| format!("tablet {host}: tablet {source} refuses it: {}", error.1));
+            return;
+        }
         if !ahead.is_empty() {
             replication.io = ThreadState::Off;
             replication.io_error = Some((AHEAD_ERROR, format!("this replica is ahead: {ahead}")));
@@ -80,6 +89,7 @@ impl World {
             return;
         }
         replication.io = ThreadState::On;
+        replication.io_error = None;
         replication.source_uuid = Some(source_uuid);
         replication.heard_ms = now_ms;
         let acknowledges = replication.acknowledges;
@@ -88,6 +98,14 @@ impl World {
         self.note(|| {
             format!("tablet {host}: replicates from tablet {source}, acknowledges: {acknowledges}")
         });
+    }
+
+    /// Why the source does not let a replica in.
+    fn refusal(&self, host: usize, source: usize) -> Option<(u32, String)> {
+        let account = self.hosts[host].mysqld.replication.as_ref()?.account;
+        let alias = &self.hosts[account].tablet.alias;
+        let is_known = self.hosts[source].mysqld.accounts.contains(alias);
+        (!is_known).then(|| (DENIED_ERROR, format!("{alias} has no account")))
     }
 
     fn fetch(&mut self, host: usize, source: usize) {

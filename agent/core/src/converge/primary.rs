@@ -3,7 +3,7 @@
 
 use vt_proto::{desired::SchemaTask, epoch::Incarnation, gtid::GtidSet, report::ThreadState};
 
-use super::{Step, View, answering, keep_applying, start};
+use super::{Step, View, answering, keep_applying, settle_accounts, start};
 use crate::{
     action::{Action, Work},
     observed::{Process, Server},
@@ -101,6 +101,9 @@ fn open(
     if server.super_read_only {
         return view.attempt(Action::OpenForAgent);
     }
+    if let Some(step) = settle_accounts(view) {
+        return step;
+    }
     if let Some(step) = push(view, server) {
         return step;
     }
@@ -166,6 +169,9 @@ fn keep_open(
         return view.attempt(Action::Persist(Record::Opened {
             incarnation: opened,
         }));
+    }
+    if let Some(step) = settle_accounts(view) {
+        return step;
     }
     if let Some(step) = push(view, server) {
         return step;

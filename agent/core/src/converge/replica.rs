@@ -6,7 +6,7 @@ use vt_proto::{
     topology::{Endpoint, FinishedEpoch},
 };
 
-use super::{Step, View, keep_applying, kept, kept_since, running};
+use super::{Step, View, keep_applying, kept, kept_since, running, settle_accounts};
 use crate::{
     action::Action,
     observed::{Channel, Process, Server},
@@ -62,6 +62,9 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
         return view.attempt(Action::DisableSourceSemiSync);
     }
     if let Some(step) = keep_applying(view, server) {
+        return step;
+    }
+    if let Some(step) = settle_accounts(view) {
         return step;
     }
     remember(view, order, server)
@@ -262,6 +265,9 @@ fn connect(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> 
             source: order.source.clone(),
         }));
     };
+    if !channel.own_account {
+        return Some(forget_copied(view, server, channel));
+    }
     if channel.source != *order.source {
         return Some(repoint(view, order, server, channel));
     }
@@ -285,6 +291,18 @@ fn connect(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> 
         }
         ThreadState::Connecting | ThreadState::On => None,
     }
+}
+
+/// A copy brings the donor's channel along, which would connect in the donor's name.
+fn forget_copied(view: &View<'_>, server: &Server, channel: &Channel) -> Step {
+    if channel.io != ThreadState::Off {
+        return view.attempt(Action::StopIoThread);
+    }
+    if server.executed.contains(&server.received) {
+        return view.attempt(Action::ResetReplication);
+    }
+    keep_applying(view, server)
+        .unwrap_or_else(|| Step::blocked("what came with the donor's channel is being applied"))
 }
 
 /// Host and port only, with the SQL thread running: a full CHANGE throws away what is received and not yet applied.

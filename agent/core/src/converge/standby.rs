@@ -2,7 +2,7 @@
 
 use vt_proto::report::ThreadState;
 
-use super::{Step, View, running};
+use super::{Step, View, running, settle_accounts};
 use crate::action::Action;
 
 pub(super) fn step(view: &View<'_>) -> Step {
@@ -21,6 +21,6 @@ pub(super) fn step(view: &View<'_>) -> Step {
     }
     match &server.channel {
         Some(channel) if channel.io != ThreadState::Off => view.attempt(Action::StopIoThread),
-        _ => Step::rest(),
+        _ => settle_accounts(view).unwrap_or_else(Step::rest),
     }
 }

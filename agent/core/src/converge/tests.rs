@@ -53,6 +53,7 @@ fn finished(epoch: u64, kept: &str) -> FinishedEpoch {
 fn channel(port: u16) -> Channel {
     Channel {
         source: endpoint(port),
+        own_account: true,
         source_uuid: Some(OTHER.into()),
         io: ThreadState::On,
         sql: ThreadState::On,
@@ -143,6 +144,7 @@ impl Host {
                 replica_set: "main".parse().unwrap(),
                 generation: Generation(20),
                 epoch: Epoch(4),
+                replicas: Vec::new(),
                 goal: replica_goal(),
             },
             now_ms: 100_000,

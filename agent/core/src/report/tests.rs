@@ -49,6 +49,7 @@ fn a_schema_change_has_ended_when_it_has_in_every_schema() {
         replica_set: "main".parse().unwrap(),
         generation: Generation(1),
         epoch: Epoch(1),
+        replicas: Vec::new(),
         goal: Goal::Primary {
             start_gtid: GtidSet::new(),
             acks: 1,

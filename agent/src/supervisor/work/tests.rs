@@ -20,12 +20,14 @@ use crate::{
         testing::{TestTablet, until, value},
     },
     replication::{
-        control, semisync,
+        accounts, control, semisync,
         status::{Interest, Stream, observe},
     },
 };
 
 const NEVER: Duration = Duration::from_secs(3600);
+/// The replica's account at the source.
+const USER: &str = "vtr_z-2";
 const EPOCH: Epoch = Epoch(4);
 const GENERATION: Generation = Generation(7);
 const LIFE: Incarnation = Incarnation(1);
@@ -59,7 +61,11 @@ impl Pair {
             port: source.settings.port,
         };
         let password = &source.passwords.replication;
-        let configured = control::configure(&mut theirs, &endpoint, password).await;
+        let mut beside = source.admin().await;
+        let others = ["z-2".parse().unwrap()];
+        let settled = accounts::settle(source.admin().await, &mut beside, &others, password);
+        settled.await.unwrap();
+        let configured = control::configure(&mut theirs, &endpoint, USER, password).await;
         configured.unwrap();
         semisync::enable_source(&mut ours, 1).await.unwrap();
         Self {
@@ -81,9 +87,15 @@ impl Pair {
         let before = value(theirs, beats).await;
         control::start_io_thread(theirs).await.unwrap();
         until("a heartbeat of this connection", async || {
-            let seen = observe(theirs, &Interest::default(), &mut Stream::default(), None)
-                .await
-                .ok()?;
+            let seen = observe(
+                theirs,
+                &Interest::default(),
+                USER,
+                &mut Stream::default(),
+                None,
+            )
+            .await
+            .ok()?;
             let is_on = seen.channel?.io == ThreadState::On;
             (is_on && value(theirs, beats).await != before).then_some(())
         })
@@ -96,12 +108,24 @@ impl Pair {
         let waiting = tokio::spawn(async move { writer.execute_within(statement, NEVER).await });
         let (ours, theirs) = (&mut self.ours, &mut self.theirs);
         until("the waiting commit in the relay log", async || {
-            let here = observe(ours, &Interest::default(), &mut Stream::default(), None)
-                .await
-                .ok()?;
-            let there = observe(theirs, &Interest::default(), &mut Stream::default(), None)
-                .await
-                .ok()?;
+            let here = observe(
+                ours,
+                &Interest::default(),
+                USER,
+                &mut Stream::default(),
+                None,
+            )
+            .await
+            .ok()?;
+            let there = observe(
+                theirs,
+                &Interest::default(),
+                USER,
+                &mut Stream::default(),
+                None,
+            )
+            .await
+            .ok()?;
             let of_source = |set: &GtidSet| set.of_server(&here.server_uuid).count();
             (of_source(&there.received) > of_source(&here.executed)).then_some(())
         })
@@ -115,9 +139,15 @@ impl Pair {
             ackers: memory.is_late(now_ms),
             ..Interest::default()
         };
-        let server = observe(&mut self.ours, &interest, &mut Stream::default(), None)
-            .await
-            .unwrap();
+        let server = observe(
+            &mut self.ours,
+            &interest,
+            USER,
+            &mut Stream::default(),
+            None,
+        )
+        .await
+        .unwrap();
         let (persisted, desired) = orders(&server.server_uuid);
         let observed = Observed {
             boot_id: "boot".to_owned(),
@@ -161,6 +191,7 @@ fn orders(server_uuid: &str) -> (Persisted, Desired) {
         replica_set: "main".parse().unwrap(),
         generation,
         epoch,
+        replicas: Vec::new(),
         goal: Goal::Primary {
             start_gtid: GtidSet::new(),
             acks: 1,

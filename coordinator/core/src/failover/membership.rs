@@ -5,7 +5,7 @@ use vt_proto::{
     gtid::GtidSet,
     ids::{ReplicaSetName, TabletAlias},
     report::{Report, ThreadState},
-    topology::{AuditEvent, Cell, Durability, Phase, ReplicaSet, Tablet},
+    topology::{AuditEvent, Cell, Durability, Phase, ReplicaSet, TABLETS_OF_A_SET_MAX, Tablet},
 };
 
 use super::{Situation, Verdict, candidate::position, raising, table::Trigger};
@@ -104,6 +104,14 @@ pub fn event(now: Now, alias: &TabletAlias, kind: &str, message: String) -> Audi
 }
 
 fn first_contact(state: &State, now: Now, tablet: &Tablet) -> Registration {
+    let known = state.tablets.values();
+    let known = known.filter(|it| it.value.replica_set == tablet.replica_set);
+    if known.count() >= TABLETS_OF_A_SET_MAX {
+        return Registration::Refused(format!(
+            "replica set {} has {TABLETS_OF_A_SET_MAX} tablets, the most that one may have: delete one, or give {} another replica set",
+            tablet.replica_set, tablet.alias
+        ));
+    }
     let mut changes = Vec::new();
     if !state.cells.contains_key(tablet.alias.cell()) {
         let cell = Cell {

@@ -130,6 +130,7 @@ fn desired(goal: Goal) -> Desired {
         replica_set: "rs-1".parse().unwrap(),
         generation: Generation(5),
         epoch: Epoch(6),
+        replicas: vec!["zone1-101".parse().unwrap()],
         goal,
     }
 }
