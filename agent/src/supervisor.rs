@@ -523,6 +523,7 @@ fn detail(action: &Action) -> String {
             format!("{}:{}", source.host, source.port)
         }
         Action::SettleAccounts { open } => format!("of {}", words(open)),
+        Action::LockOut { tablets } => words(tablets),
         Action::CutTail { epoch, .. } => format!("of epoch {epoch}"),
         Action::Clone { donor, .. } => format!("from {}:{}", donor.host, donor.port),
         _ => String::new(),

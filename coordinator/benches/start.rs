@@ -129,6 +129,7 @@ fn large_state() -> Result<State> {
             restart_after: None,
             leaving: None,
             raising: None,
+            locked_out: Default::default(),
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),
                 primary: alias(number)?,

@@ -34,6 +34,8 @@ pub enum Goal {
         /// Write a row and report `confirmed` when it is acknowledged: then everything before it is acknowledged as well by
         /// those who may acknowledge now.
         confirm: bool,
+        /// Let nobody of these connect, leave no connection of theirs, and report `locked_out`.
+        locked_out: Vec<TabletAlias>,
     },
     /// Planned: stay primary in name, let transactions end within `grace_ms`, become read-only, report `demoted`. Never reopen alone.
     Demote { grace_ms: u64 },

@@ -178,6 +178,9 @@ pub struct Report {
     pub silent: Option<Generation>,
     /// The generation of the `Primary` goal with `confirm` under which it wrote a row that is acknowledged.
     pub confirmed: Option<Generation>,
+    /// The generation of the `Primary` goal whose `locked_out` can not connect and have no connection here; that goal is on disk, so that
+    /// this stays so until a later one says otherwise.
+    pub locked_out: Option<Generation>,
     /// It may have forgotten what it acknowledged: the host has rebooted since it last caught up with a primary.
     pub amnesiac: bool,
     pub schema_results: Vec<SchemaResult>,

@@ -153,6 +153,9 @@ pub struct ReplicaSet {
     pub leaving: Option<Leaving>,
     /// A stricter policy that is on its way; ordered only while the set is stable.
     pub raising: Option<Raising>,
+    /// Whom the primary is to refuse: their accounts there are locked and no connection is left, until they have stopped by an order on
+    /// their own disk. Who of them is no acker has provably acknowledged nothing since.
+    pub locked_out: BTreeSet<TabletAlias>,
     /// Oldest first, at most [`HISTORY_EPOCHS_MAX`].
     pub history: Vec<FinishedEpoch>,
 }

@@ -44,6 +44,7 @@ fn tell(plan: &Plan) -> Outcome {
             acknowledged: 0,
             epochs: 0,
             moved: 0,
+            locked_out: 0,
             healed_in_ms: None,
         }
     })
@@ -218,6 +219,8 @@ fn sabotage_is_noticed() {
         (Sabotage::IgnoreOwnStall, Focus::Sleep, None),
         (Sabotage::MoveUndrained, Focus::Backlog, None),
         (Sabotage::SilentTooEarly, Focus::Loss, None),
+        (Sabotage::LockWithoutKill, Focus::HostLoss, None),
+        (Sabotage::KillWithoutLock, Focus::HostLoss, None),
     ] {
         let plan = |seed| Plan {
             sabotage: Some(sabotage),
@@ -279,6 +282,32 @@ fn a_bad_disk_does_not_keep_writes_from_going_on() {
         moved >= 10,
         "writes were looked for elsewhere {moved} times"
     );
+}
+
+/// A lost host is taken out of the ackers whether its mysqld is alive or not; the checkers of every story hold too.
+#[test]
+fn a_lost_host_is_locked_out() {
+    let plan = |seed| Plan {
+        focus: Focus::HostLoss,
+        ..Plan::of(seed)
+    };
+    let first = number("VT_SIM_FIRST").unwrap_or(1);
+    let seeds = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let failing = failing(first..first + seeds, plan, |_| true, 10);
+    if let Some((seed, violation)) = failing.first() {
+        let trace = tell(&Plan {
+            trace: true,
+            ..plan(*seed)
+        })
+        .trace;
+        let from = trace.len().saturating_sub(TRACE_LINES_SHOWN);
+        panic!(
+            "seed {seed}: {violation}\n{}\nall: {failing:?}",
+            trace[from..].join("\n")
+        );
+    }
+    let locked_out: usize = (1..=20).map(|seed| tell(&plan(seed)).locked_out).sum();
+    assert!(locked_out >= 5, "{locked_out} ackers were locked out");
 }
 
 /// Saturation is an alarm: nobody is deposed for it.

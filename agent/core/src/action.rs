@@ -98,9 +98,13 @@ pub enum Action {
     SetReplicaSemiSync {
         enabled: bool,
     },
-    /// Each of these tablets has an account of its own here to replicate with. It is in no binary log and waits for nobody.
+    /// Each of these tablets has an account of its own here to replicate with, and it is not locked. It is in no binary log and waits for nobody.
     SettleAccounts {
         open: Vec<TabletAlias>,
+    },
+    /// None of these can connect to replicate, and no connection of theirs is left when this has succeeded.
+    LockOut {
+        tablets: Vec<TabletAlias>,
     },
     EnableSourceSemiSync {
         acks: u32,
@@ -175,6 +179,7 @@ impl Action {
             Action::RepointChannel { .. } => "repoint-channel",
             Action::SetReplicaSemiSync { .. } => "set-replica-semi-sync",
             Action::SettleAccounts { .. } => "settle-accounts",
+            Action::LockOut { .. } => "lock-out",
             Action::EnableSourceSemiSync { .. } => "enable-source-semi-sync",
             Action::DisableSourceSemiSync => "disable-source-semi-sync",
             Action::StartWork(_) => "start-work",

@@ -6,7 +6,7 @@ use vt_proto::{
     report::ThreadState,
 };
 
-use crate::{memory::Memory, observed::Observed, persisted::Persisted};
+use crate::{converge::locked_out, memory::Memory, observed::Observed, persisted::Persisted};
 
 /// Facts that a failover is built on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Claims {
     pub serving: Option<Epoch>,
     pub silent: Option<Generation>,
     pub confirmed: Option<Generation>,
+    pub locked_out: Option<Generation>,
 }
 
 /// What may be claimed now.
@@ -51,7 +52,22 @@ pub fn claims(
             .filter(|desired| matches!(desired.goal, Goal::Primary { confirm: true, .. }))
             .map(|desired| desired.generation)
             .filter(|generation| memory.confirmed == Some(*generation)),
+        locked_out: current
+            .filter(|desired| desired.generation == persisted.generation)
+            .filter(|desired| are_locked_out(observed, memory, &desired.goal))
+            .map(|desired| desired.generation),
     }
+}
+
+/// Those whom the goal refuses were locked out in this life of mysqld, and nobody has been let in since.
+fn are_locked_out(observed: &Observed, memory: &Memory, goal: &Goal) -> bool {
+    let refused = locked_out(goal);
+    let done = memory.locked_out.as_ref();
+    !refused.is_empty()
+        && !observed.is_down()
+        && done.is_some_and(|(life, tablets)| {
+            *life == observed.incarnation && tablets.as_slice() == refused
+        })
 }
 
 /// The promise is on disk, and a STOP returned under it, or there is no mysqld that could acknowledge.

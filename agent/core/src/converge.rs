@@ -74,8 +74,8 @@ pub(crate) struct View<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) epoch: Epoch,
     pub(crate) generation: Generation,
-    /// The other tablets of the replica set.
-    pub(crate) replicas: &'a [TabletAlias],
+    /// The other tablets of the replica set that may connect.
+    pub(crate) replicas: Vec<TabletAlias>,
     pub(crate) now_ms: u64,
 }
 
@@ -117,7 +117,7 @@ pub fn converge(
             memory,
             epoch: persisted.promised,
             generation: persisted.generation,
-            replicas: &[],
+            replicas: Vec::new(),
             now_ms,
         });
     };
@@ -131,16 +131,18 @@ pub fn converge(
         memory,
         epoch: desired.epoch,
         generation: desired.generation,
-        replicas: &desired.replicas,
+        replicas: admitted(desired),
         now_ms,
     };
     let promise = promise(observed, persisted, desired);
     if let Some(kill) = fence::kill_first(&view, &desired.goal, &promise) {
         return kill;
     }
-    let is_ending = matches!(desired.goal, Goal::Demote { .. } | Goal::Revoke);
+    // An agent that starts anew must not go on from an older order than what it has claimed under this one.
+    let binds = matches!(desired.goal, Goal::Demote { .. } | Goal::Revoke)
+        || !locked_out(&desired.goal).is_empty();
     let is_unheard = persisted.generation < desired.generation;
-    if persisted.promised < desired.epoch || (is_unheard && is_ending) {
+    if persisted.promised < desired.epoch || (is_unheard && binds) {
         return view.attempt(promise);
     }
     let step = pursue(&view, &desired.goal);
@@ -188,6 +190,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
             schemas,
             schema_tasks,
             confirm,
+            locked_out,
         } => primary::step(
             view,
             &primary::Order {
@@ -197,6 +200,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
                 schemas,
                 schema_tasks,
                 confirm: *confirm,
+                locked_out,
             },
         ),
         Goal::Demote { grace_ms } => demote::step(view, *grace_ms),
@@ -284,10 +288,27 @@ fn settle_accounts(view: &View<'_>) -> Option<Step> {
         return None;
     }
     let action = Action::SettleAccounts {
-        open: view.replicas.to_vec(),
+        open: view.replicas.clone(),
     };
     let waits = view.memory.pause(&action, view.now_ms).is_some();
     (!waits).then(|| view.attempt(action))
+}
+
+/// Whom a goal refuses.
+pub(crate) fn locked_out(goal: &Goal) -> &[TabletAlias] {
+    match goal {
+        Goal::Primary { locked_out, .. } => locked_out,
+        _ => &[],
+    }
+}
+
+fn admitted(desired: &Desired) -> Vec<TabletAlias> {
+    let refused = locked_out(&desired.goal);
+    let others = desired.replicas.iter();
+    others
+        .filter(|alias| !refused.contains(alias))
+        .cloned()
+        .collect()
 }
 
 /// An applier that stopped with an error is started again this often.

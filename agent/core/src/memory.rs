@@ -65,6 +65,8 @@ pub struct Memory {
     pub confirmed: Option<Generation>,
     /// Who has an account here, in this life of mysqld.
     pub accounts: Option<(Incarnation, Vec<TabletAlias>)>,
+    /// Who is locked out here, in this life of mysqld.
+    pub locked_out: Option<(Incarnation, Vec<TabletAlias>)>,
     /// Commits that wait now.
     pub waiting: Option<Waiting>,
     /// The newest acker's connection that a push was for, in this life of mysqld.
@@ -171,6 +173,7 @@ impl Memory {
         incarnation: Incarnation,
         now_ms: u64,
     ) {
+        self.note_accounts(action, incarnation, outcome.is_ok());
         if let Err(error) = outcome {
             let before = self.failure.take().filter(|past| past.action == *action);
             self.failure = Some(Failure {
@@ -208,7 +211,24 @@ impl Memory {
             }
             Action::StartWork(work) => self.work = Some(work.clone()),
             Action::KeepOrder { generation } => self.kept = Some(*generation),
-            Action::SettleAccounts { open } => self.accounts = Some((incarnation, open.clone())),
+            _ => {}
+        }
+    }
+
+    /// What is opened is locked no more, and the other way round. One that failed may have been carried out, or may be yet.
+    fn note_accounts(&mut self, action: &Action, incarnation: Incarnation, is_done: bool) {
+        match action {
+            Action::SettleAccounts { open } => {
+                self.accounts = is_done.then(|| (incarnation, open.clone()));
+                self.locked_out = None;
+            }
+            Action::LockOut { tablets } => {
+                self.locked_out = is_done.then(|| (incarnation, tablets.clone()));
+                let is_touched = |(_, open): &(_, Vec<TabletAlias>)| {
+                    open.iter().any(|alias| tablets.contains(alias))
+                };
+                self.accounts = self.accounts.take().filter(|known| !is_touched(known));
+            }
             _ => {}
         }
     }

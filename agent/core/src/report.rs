@@ -51,6 +51,7 @@ pub fn report(
         serving: claims.serving,
         silent: claims.silent,
         confirmed: claims.confirmed,
+        locked_out: claims.locked_out,
         amnesiac: persisted.is_amnesiac(&observed.boot_id, uuid.as_deref()),
         server_uuid: uuid,
         schema_results: schema_results(server, memory, desired),

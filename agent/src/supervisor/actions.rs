@@ -102,6 +102,7 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
             return fence::close(conn, spare).await.map_err(said);
         }
         Action::SettleAccounts { open } => return settle_accounts(host, open).await,
+        Action::LockOut { tablets } => return lock_out(host, tablets).await,
         Action::CloseForDemotion => {
             let (conn, spare) = host.pool.both().await.map_err(said)?;
             return fence::close_for_demotion(conn, spare).await.map_err(said);
@@ -138,6 +139,13 @@ async fn settle_accounts(host: &mut Host, open: &[TabletAlias]) -> Outcome {
     let (_, spare) = host.pool.both().await.map_err(said)?;
     let settled = accounts::settle(own, spare, open, password.expose());
     settled.await.map_err(said)
+}
+
+async fn lock_out(host: &Host, tablets: &[TabletAlias]) -> Outcome {
+    let (socket, admin) = (host.layout.socket(), host.credentials.admin.clone());
+    let own = AdminConn::connect(&socket, admin.expose());
+    let own = own.await.map_err(said)?;
+    accounts::lock_out(own, tablets).await.map_err(said)
 }
 
 async fn mark(host: &Host, marker: Marker, text: Option<String>) -> Outcome {

@@ -59,7 +59,11 @@ fn goal(
             grace_ms: DEMOTE_GRACE_MS,
         },
         Phase::Stable | Phase::Establishing if is_primary => primary(state, members, record),
-        Phase::Stable if is_leaving(record, alias) => Goal::Revoke,
+        Phase::Stable | Phase::Establishing | Phase::Switching { .. }
+            if is_to_stop(record, alias) =>
+        {
+            Goal::Revoke
+        }
         Phase::Stable | Phase::Establishing | Phase::Switching { .. } => {
             replica(state, record, alias)
         }
@@ -96,15 +100,14 @@ fn primary(state: &State, members: &Members, record: &ReplicaSet) -> Goal {
         schemas,
         schema_tasks,
         confirm: ordered.is_some() || record.leaving.as_ref().is_some_and(|it| it.silent),
+        locked_out: record.locked_out.iter().cloned().collect(),
     }
 }
 
 /// Whether this tablet is to prove that it acknowledges nothing any more.
-fn is_leaving(record: &ReplicaSet, alias: &TabletAlias) -> bool {
-    record
-        .leaving
-        .as_ref()
-        .is_some_and(|leaving| leaving.acker == *alias)
+fn is_to_stop(record: &ReplicaSet, alias: &TabletAlias) -> bool {
+    let leaving = record.leaving.as_ref();
+    leaving.is_some_and(|leaving| leaving.acker == *alias) || record.locked_out.contains(alias)
 }
 
 /// Replicating from the primary; standing by if the record of the primary is missing, which invariants exclude.

@@ -16,7 +16,7 @@ pub const FIRST: u32 = 1;
 pub const COORDINATORS: u32 = 2;
 /// What was refused from the leader's state is remembered too.
 pub const REFUSALS: u32 = 3;
-/// A lost acker leaves the set of ackers: part of the same format.
+/// A lost acker leaves the set of ackers, be it by being locked out: part of the same format.
 pub const LEAVING: u32 = REFUSALS;
 /// Tablets are drained: part of the same format.
 pub const DRAINS: u32 = REFUSALS;

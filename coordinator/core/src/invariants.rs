@@ -47,6 +47,13 @@ pub fn broken(state: &State, name: &ReplicaSetName) -> Option<String> {
     {
         return Some("the primary is among its ackers".to_owned());
     }
+    if record
+        .primary
+        .as_ref()
+        .is_some_and(|primary| record.locked_out.contains(primary))
+    {
+        return Some("the primary is to lock itself out".to_owned());
+    }
     part_of_set(state, record).or_else(|| history(record))
 }
 

@@ -113,6 +113,8 @@ fn unknown(state: &State, set: ReplicaSet) -> ReplicaSet {
         primary: None,
         ackers: everybody,
         restart_after: None,
+        // All of them count, whoever may connect.
+        locked_out: BTreeSet::new(),
         ..set.without_steps()
     }
 }

@@ -81,6 +81,7 @@ fn fresh_report(index: u32) -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        locked_out: None,
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),

@@ -286,6 +286,7 @@ pub mod tests {
             disk_free_bytes: None,
             silent: None,
             confirmed: None,
+            locked_out: None,
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),

@@ -114,6 +114,9 @@ pub struct ReplicaSet {
     /// The lost acker that is being taken out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<String>,
+    /// Whom the primary refuses until they have stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locked_out: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<FinishedEpoch>,
 }
@@ -279,6 +282,7 @@ impl ReplicaSet {
             start_gtid: set.start_gtid,
             restart_after: set.restart_after,
             leaving: set.leaving.map(|leaving| leaving.acker),
+            locked_out: set.locked_out,
             history: history.collect(),
         }
     }

@@ -4,6 +4,7 @@ use super::{ConvertError, list, optional, parse, required};
 use crate::{
     desired::{Desired, Goal, SchemaTask},
     epoch::{Epoch, Generation, Incarnation},
+    ids::TabletAlias,
     report::{
         DiskProbe, DiskState, GtidPosition, Lost, LostTransactions, MysqldState, Replication,
         Report, SchemaResult, ThreadState, WriteCause, WriteFailure, WriteProbe,
@@ -36,6 +37,7 @@ impl From<Report> for wire::Report {
             disk_free_bytes: report.disk_free_bytes,
             silent: report.silent.map(|generation| generation.0),
             confirmed: report.confirmed.map(|generation| generation.0),
+            locked_out: report.locked_out.map(|generation| generation.0),
             write_probe: report.write_probe.map(Into::into),
             disk_probe: report.disk_probe.map(Into::into),
             lost: report.lost.kept.into_iter().map(Into::into).collect(),
@@ -71,6 +73,7 @@ impl TryFrom<wire::Report> for Report {
             disk_free_bytes: report.disk_free_bytes,
             silent: report.silent.map(Generation),
             confirmed: report.confirmed.map(Generation),
+            locked_out: report.locked_out.map(Generation),
             write_probe: report.write_probe.map(Into::into),
             disk_probe: optional("disk_probe", report.disk_probe)?,
             lost: Lost {
@@ -319,17 +322,19 @@ impl TryFrom<wire::Desired> for Desired {
     type Error = ConvertError;
 
     fn try_from(desired: wire::Desired) -> Result<Self, ConvertError> {
-        let replicas = desired.replicas.iter();
-        let replicas = replicas.map(|alias| parse("replicas", alias));
         Ok(Self {
             alias: parse("alias", &desired.alias)?,
             replica_set: parse("replica_set", &desired.replica_set)?,
             generation: Generation(desired.generation),
             epoch: Epoch(desired.epoch),
-            replicas: replicas.collect::<Result<_, _>>()?,
+            replicas: aliases("replicas", &desired.replicas)?,
             goal: required("goal", desired.goal)?,
         })
     }
+}
+
+fn aliases(field: &str, texts: &[String]) -> Result<Vec<TabletAlias>, ConvertError> {
+    texts.iter().map(|text| parse(field, text)).collect()
 }
 
 impl From<Goal> for wire::desired::Goal {
@@ -343,6 +348,7 @@ impl From<Goal> for wire::desired::Goal {
                 schemas,
                 schema_tasks,
                 confirm,
+                locked_out,
             } => Self::Primary(wire::Primary {
                 start_gtid: start_gtid.to_string(),
                 acks,
@@ -350,6 +356,7 @@ impl From<Goal> for wire::desired::Goal {
                 schemas,
                 schema_tasks: schema_tasks.into_iter().map(Into::into).collect(),
                 confirm,
+                locked_out: locked_out.iter().map(ToString::to_string).collect(),
             }),
             Goal::Demote { grace_ms } => Self::Demote(wire::Demote { grace_ms }),
             Goal::Revoke => Self::Revoke(wire::Revoke {}),
@@ -386,6 +393,7 @@ impl TryFrom<wire::desired::Goal> for Goal {
                 schemas: primary.schemas,
                 schema_tasks: primary.schema_tasks.into_iter().map(Into::into).collect(),
                 confirm: primary.confirm,
+                locked_out: aliases("locked_out", &primary.locked_out)?,
             },
             Wire::Demote(wire::Demote { grace_ms }) => Self::Demote { grace_ms },
             Wire::Revoke(_) => Self::Revoke,

@@ -267,6 +267,7 @@ impl From<ReplicaSet> for wire::ReplicaSet {
                 acks: it.acks,
                 ordered: it.ordered,
             }),
+            locked_out: set.locked_out.iter().map(ToString::to_string).collect(),
             history: set.history.into_iter().map(Into::into).collect(),
         }
     }
@@ -281,6 +282,8 @@ impl TryFrom<wire::ReplicaSet> for ReplicaSet {
             return Err(ConvertError::new("history", reason));
         }
         let ackers = set.ackers.iter().map(|acker| parse("ackers", acker));
+        let locked_out = set.locked_out.iter();
+        let locked_out = locked_out.map(|alias| parse("locked_out", alias));
         Ok(Self {
             name: parse("name", &set.name)?,
             epoch: Epoch(set.epoch),
@@ -295,6 +298,7 @@ impl TryFrom<wire::ReplicaSet> for ReplicaSet {
                 acks: it.acks,
                 ordered: it.ordered,
             }),
+            locked_out: locked_out.collect::<Result<_, _>>()?,
             history: list("history", set.history)?,
         })
     }
@@ -479,6 +483,7 @@ mod tests {
                 acks: 2,
                 ordered: true,
             }),
+            locked_out: ["zone1-102".parse().unwrap()].into(),
             history: vec![FinishedEpoch {
                 epoch: Epoch(2),
                 primary: "zone1-101".parse().unwrap(),
@@ -522,6 +527,7 @@ mod tests {
             ("primary", |set| set.primary = "x".to_owned()),
             ("durability", |set| set.durability = None),
             ("ackers", |set| set.ackers.push(String::new())),
+            ("locked_out", |set| set.locked_out.push(String::new())),
             ("start_gtid", |set| set.start_gtid = "nonsense".to_owned()),
             ("history[0].kept", |set| {
                 set.history[0].kept = "-".to_owned()

@@ -380,6 +380,12 @@ pub fn kill_now(pid: Option<i32>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Stops a process, or lets it go on.
+pub fn signal(pid: Option<i32>, signal: Signal) -> anyhow::Result<()> {
+    let pid = pid.context("it does not run")?;
+    kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to process {pid}"))
+}
+
 /// A process that ends keeps its ports until its last thread is gone; its first one may be left, as a zombie, for its parent.
 fn is_gone(pid: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {

@@ -95,6 +95,7 @@ fn report() -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        locked_out: None,
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),

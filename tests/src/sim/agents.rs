@@ -393,6 +393,7 @@ impl World {
             // What becomes of it is told when it ends.
             Action::StartWork(_) => Ok(()),
             Action::StartMysqld => self.start_mysqld(host),
+            Action::LockOut { tablets } => self.lock_out(host, tablets),
             Action::Clone { donor, may_lose } => self.clone_tablet(host, donor, may_lose),
             Action::DisableSourceSemiSync if self.hosts[host].life == Life::Up => {
                 let released = self.hosts[host].mysqld.release_without_acknowledgement();
@@ -548,7 +549,7 @@ fn is_news(last: &Report, report: &Report) -> bool {
             report.demoted,
             report.serving,
             report.blocked.clone(),
-            (report.silent, report.confirmed),
+            (report.silent, report.confirmed, report.locked_out),
             report.disk_probe.as_ref().map(|probe| probe.state),
             report
                 .replication

@@ -162,7 +162,8 @@ impl Host {
             Action::StartMysqld
             | Action::CutTail { .. }
             | Action::Clone { .. }
-            | Action::SettleAccounts { .. } => true,
+            | Action::SettleAccounts { .. }
+            | Action::LockOut { .. } => true,
             _ => false,
         }
     }

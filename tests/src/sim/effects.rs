@@ -48,7 +48,10 @@ fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String
             mysqld.run.acks = *acks;
         }
         // Whether it may write or not: the shell opens it for itself where it must.
-        Action::SettleAccounts { open } => mysqld.accounts.extend(open.iter().cloned()),
+        Action::SettleAccounts { open } => {
+            let open = open.iter().map(|alias| (alias.clone(), false));
+            mysqld.accounts.extend(open);
+        }
         Action::ResetReplication => mysqld.forget_channel(),
         _ => return mysqld.replication_statement(action),
     }

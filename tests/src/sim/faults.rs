@@ -108,6 +108,8 @@ pub enum Focus {
     Backlog,
     /// Replicas that are lost for long while their agents answer, and primaries that die.
     Loss,
+    /// Hosts that are lost for long, perhaps with a mysqld that is alive, and primaries that die; beside all else.
+    HostLoss,
     /// Leaders that come, go and come back while primaries die.
     Leadership,
     /// Coordinators that sleep all at once while links between tablets break, and nothing else: no primary may be deposed.
@@ -124,6 +126,9 @@ impl Focus {
     fn weights(self, random: &mut Random) -> Vec<u64> {
         let kinds: &[usize] = match self {
             Focus::All => return (0..KINDS).map(|_| *random.pick(&[0, 0, 1, 1, 4])).collect(),
+            Focus::HostLoss if random.chance(50) => &[],
+            // Rarely a leader that changes: each would give the lost one its time anew.
+            Focus::HostLoss => &[3, 5, 6, 9, 14, 16],
             Focus::Disconnection => &[1, 4, 7, 8, 9],
             Focus::Backlog => &[6, 9, 14],
             // Leaders and primaries that change would each give it its time anew.
@@ -181,6 +186,9 @@ pub fn schedule(
 pub fn beside(seed: u64, focus: Focus, hosts: usize, members: usize) -> Vec<Fault> {
     let random = |word| Random::new(seed).fork(word);
     let mut faults = long_loss(&mut random("loss"), focus, hosts);
+    if focus == Focus::HostLoss {
+        faults.extend(host_losses(&mut random("host loss"), hosts));
+    }
     faults.extend(sleeps(&mut random("sleep"), focus, hosts, members));
     faults.extend(policies(&mut random("policies"), focus, hosts));
     faults
@@ -266,6 +274,36 @@ fn policies(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
             },
         });
     }
+}
+
+/// Two hosts are silent for longer than an acker may be, one after the other: dead, cut off whole, or with an agent that is cut off or
+/// dead and a mysqld that goes on. Primaries die around the ends.
+fn host_losses(random: &mut Random, hosts: usize) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut at_ms = random.between(1_500, 4_000);
+    for _ in 0..2 {
+        let host = random.between(0, hosts as u64 - 1) as usize;
+        let kinds = [
+            Kind::KillAgent { host },
+            Kind::CutFromCoordinators { host },
+            Kind::IsolateHost { host },
+            Kind::KillBoth { host },
+            Kind::PauseHost { host },
+        ];
+        let loss = Fault {
+            at_ms,
+            lasts_ms: random.between(11_000, 16_000),
+            kind: random.pick(&kinds).clone(),
+        };
+        at_ms += loss.lasts_ms + random.between(0, 3_000);
+        faults.push(Fault {
+            at_ms: at_ms - random.between(0, 4_000),
+            lasts_ms: 50,
+            kind: Kind::KillPrimary,
+        });
+        faults.push(loss);
+    }
+    faults
 }
 
 fn draw_kind(random: &mut Random, index: usize, hosts: usize, members: usize) -> Kind {

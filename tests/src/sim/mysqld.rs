@@ -92,8 +92,8 @@ pub struct Mysqld {
     /// How much of the relay log is on disk for good.
     pub relay_synced: usize,
     pub schemas: BTreeSet<String>,
-    /// Which tablets have an account here.
-    pub accounts: BTreeSet<TabletAlias>,
+    /// Which tablets have an account here, and whether it is locked.
+    pub accounts: BTreeMap<TabletAlias, bool>,
     pub replication: Option<Replication>,
     pub run: Run,
     connections: u64,
@@ -157,7 +157,7 @@ impl Mysqld {
             received: GtidSet::new(),
             relay_synced: 0,
             schemas: BTreeSet::new(),
-            accounts: BTreeSet::new(),
+            accounts: BTreeMap::new(),
             replication: None,
             run: Run::fresh(),
             connections: 0,

@@ -1,11 +1,12 @@
 //! What flows between the modelled servers: binary log events, acknowledgements, applied transactions, clients' writes.
 
 use vt_coordinator_core::apply::apply;
-use vt_proto::{epoch::Incarnation, report::ThreadState, routing::ServingState};
+use vt_proto::{epoch::Incarnation, ids::TabletAlias, report::ThreadState, routing::ServingState};
 
 use super::{
-    host::Host,
+    host::{Host, Life},
     mysqld::{Transaction, What},
+    sabotage::Sabotage,
     world::{Happening, World},
 };
 use crate::check::Violation;
@@ -22,8 +23,9 @@ const BATCH: usize = 20;
 const SESSIONS_MAX: usize = 32;
 /// The source does not have what the replica has.
 const AHEAD_ERROR: u32 = 1236;
-/// The source knows no such account.
+/// The source knows no such account, or it is locked.
 const DENIED_ERROR: u32 = 1045;
+const LOCKED_ERROR: u32 = 3118;
 
 impl World {
     pub(super) fn io_step(&mut self, host: usize) {
@@ -104,8 +106,42 @@ impl World {
     fn refusal(&self, host: usize, source: usize) -> Option<(u32, String)> {
         let account = self.hosts[host].mysqld.replication.as_ref()?.account;
         let alias = &self.hosts[account].tablet.alias;
-        let is_known = self.hosts[source].mysqld.accounts.contains(alias);
-        (!is_known).then(|| (DENIED_ERROR, format!("{alias} has no account")))
+        match self.hosts[source].mysqld.accounts.get(alias) {
+            Some(false) => None,
+            Some(true) => Some((LOCKED_ERROR, format!("the account of {alias} is locked"))),
+            None => Some((DENIED_ERROR, format!("{alias} has no account"))),
+        }
+    }
+
+    /// Locks accounts, and ends the connections that they have.
+    pub(super) fn lock_out(
+        &mut self,
+        source: usize,
+        tablets: &[TabletAlias],
+    ) -> Result<(), String> {
+        if self.hosts[source].life != Life::Up {
+            return Err("mysqld does not answer".to_owned());
+        }
+        if self.sabotage != Some(Sabotage::KillWithoutLock) {
+            let locked = tablets.iter().map(|alias| (alias.clone(), true));
+            self.hosts[source].mysqld.accounts.extend(locked);
+        }
+        if self.sabotage == Some(Sabotage::LockWithoutKill) {
+            return Ok(());
+        }
+        for host in 0..self.hosts.len() {
+            let replication = self.hosts[host].mysqld.replication.as_ref();
+            let is_connected = replication.is_some_and(|it| {
+                it.io == ThreadState::On
+                    && self.host_at(&it.source) == source
+                    && tablets.contains(&self.hosts[it.account].tablet.alias)
+            });
+            if is_connected {
+                self.note(|| format!("tablet {host}: tablet {source} ends its connection"));
+                self.disconnect(host);
+            }
+        }
+        Ok(())
     }
 
     fn fetch(&mut self, host: usize, source: usize) {
@@ -336,6 +372,10 @@ impl World {
         self.hosts.iter().filter(on).count()
     }
 
+    fn is_locked_out(&self, host: &Host, source: usize) -> bool {
+        self.hosts[source].mysqld.accounts.get(&host.tablet.alias) == Some(&true)
+    }
+
     fn acknowledges(&self, host: &Host, source: usize, io: ThreadState) -> bool {
         let replication = host.mysqld.replication.as_ref();
         host.has_process()
@@ -363,9 +403,9 @@ impl World {
         }
         let unknown = self.hosts.iter().find(|host| {
             !record.ackers.contains(&host.tablet.alias)
-                && [ThreadState::Connecting, ThreadState::On]
-                    .into_iter()
-                    .any(|io| self.acknowledges(host, primary, io))
+                && (self.acknowledges(host, primary, ThreadState::On)
+                    || (self.acknowledges(host, primary, ThreadState::Connecting)
+                        && !self.is_locked_out(host, primary)))
         });
         match unknown {
             Some(host) => Err(format!(

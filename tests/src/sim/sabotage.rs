@@ -30,6 +30,10 @@ pub enum Sabotage {
     MoveUndrained,
     /// Says that it has stopped to acknowledge, and does not stop.
     SilentTooEarly,
+    /// Locks out whom it is told to, and leaves them the connections that they have.
+    LockWithoutKill,
+    /// Ends the connections of whom it is to lock out, and lets them come again.
+    KillWithoutLock,
 }
 
 /// What a sabotaged agent has claimed for an epoch.

@@ -76,6 +76,8 @@ pub struct Outcome {
     pub epochs: u64,
     /// How often a primary's disk was bad and writes were looked for elsewhere.
     pub moved: usize,
+    /// How often an acker was taken out of the record because the primary had locked it out.
+    pub locked_out: usize,
     pub healed_in_ms: Option<u64>,
 }
 
@@ -486,6 +488,7 @@ impl World {
     }
 
     fn outcome(self) -> Outcome {
+        let locked_out = self.locked_out();
         Outcome {
             epochs: self
                 .hosts
@@ -501,6 +504,7 @@ impl World {
             trace: self.trace.into(),
             faults: self.faults.len(),
             moved: self.moved,
+            locked_out,
             acknowledged: self.acked_writes.count(),
         }
     }
@@ -511,6 +515,14 @@ impl World {
             self.work_acknowledged(host, &transaction.what);
             self.committed(host, transaction);
         }
+    }
+
+    fn locked_out(&self) -> usize {
+        let events = self.committed.events.iter().map(|(_, event)| event);
+        let removed = events.filter(|event| event.kind == "acker.removed");
+        removed
+            .filter(|event| event.message.contains("locked out"))
+            .count()
     }
 
     /// An own row or a client's value was acknowledged and committed. What an applier commits is told to no client.

@@ -35,7 +35,7 @@ pub fn alone(
         memory,
         epoch: kept.epoch,
         generation: kept.generation,
-        replicas: &[],
+        replicas: Vec::new(),
         now_ms,
     };
     if view.goal_age_ms() < PATIENCE_MS {

@@ -1,7 +1,9 @@
 //! Goal: be the primary of the epoch. Nothing opens before everything acknowledged is applied here and the epoch's first
 //! own row is acknowledged by as many as each later write will be.
 
-use vt_proto::{desired::SchemaTask, epoch::Incarnation, gtid::GtidSet, report::ThreadState};
+use vt_proto::{
+    desired::SchemaTask, epoch::Incarnation, gtid::GtidSet, ids::TabletAlias, report::ThreadState,
+};
 
 use super::{Step, View, answering, keep_applying, settle_accounts, start};
 use crate::{
@@ -21,6 +23,7 @@ pub(super) struct Order<'a> {
     pub(super) schemas: &'a [String],
     pub(super) schema_tasks: &'a [SchemaTask],
     pub(super) confirm: bool,
+    pub(super) locked_out: &'a [TabletAlias],
 }
 
 pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
@@ -173,6 +176,9 @@ fn keep_open(
     if let Some(step) = settle_accounts(view) {
         return step;
     }
+    if let Some(step) = lock_out(view, order) {
+        return step;
+    }
     if let Some(step) = push(view, server) {
         return step;
     }
@@ -219,6 +225,23 @@ fn push(view: &View<'_>, server: &Server) -> Option<Step> {
             acker,
         }))
     })
+}
+
+/// After the others' accounts, so that nothing that is ordered later opens what is locked here. An epoch that opens on this server again
+/// finds its locks as they were. While it fails, all else goes on.
+fn lock_out(view: &View<'_>, order: &Order<'_>) -> Option<Step> {
+    let known = view.memory.locked_out.as_ref();
+    let is_done = known.is_some_and(|(life, tablets)| {
+        *life == view.observed.incarnation && *tablets == order.locked_out
+    });
+    if is_done || order.locked_out.is_empty() {
+        return None;
+    }
+    let action = Action::LockOut {
+        tablets: order.locked_out.to_vec(),
+    };
+    let waits = view.memory.pause(&action, view.now_ms).is_some();
+    (!waits).then(|| view.attempt(action))
 }
 
 /// Starts work unless some is under way or it failed a moment ago.

@@ -18,6 +18,7 @@ use crate::{
     persisted::{Acking, Primaryship},
 };
 
+mod accounts;
 mod alone;
 mod copy;
 mod disk;
@@ -82,6 +83,7 @@ fn primary_goal() -> Goal {
         schemas: vec!["commerce".into()],
         schema_tasks: Vec::new(),
         confirm: false,
+        locked_out: Vec::new(),
     }
 }
 

@@ -57,6 +57,7 @@ fn a_schema_change_has_ended_when_it_has_in_every_schema() {
             schemas: Vec::new(),
             schema_tasks: vec![task(1, "a"), task(1, "b")],
             confirm: false,
+            locked_out: Vec::new(),
         },
     };
     let failed = Failed { error: "no".into() };

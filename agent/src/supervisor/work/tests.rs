@@ -199,6 +199,7 @@ fn orders(server_uuid: &str) -> (Persisted, Desired) {
             schemas: Vec::new(),
             schema_tasks: Vec::new(),
             confirm: false,
+            locked_out: Vec::new(),
         },
     };
     (persisted, desired)

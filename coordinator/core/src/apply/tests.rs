@@ -44,6 +44,7 @@ fn replica_set(name: &str, epoch: u64, phase: Phase, primary: Option<&str>) -> R
         restart_after: None,
         leaving: None,
         raising: None,
+        locked_out: Default::default(),
         history: Vec::new(),
     }
 }

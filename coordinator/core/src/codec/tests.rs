@@ -71,6 +71,7 @@ fn replica_set() -> impl Strategy<Value = ReplicaSet> {
     let what = (1..5u32, vec(alias(), 0..4), gtid(), any::<bool>());
     let raising = option::of((1..9u32, any::<bool>()));
     let leaving = option::of((alias(), any::<bool>()));
+    let leaving = (leaving, vec(alias(), 0..3));
     let rest = (
         option::of(any::<u64>()),
         vec(finished(), 0..4),
@@ -89,7 +90,8 @@ fn replica_set() -> impl Strategy<Value = ReplicaSet> {
         ackers: what.1.into_iter().collect(),
         start_gtid: what.2,
         restart_after: rest.0.map(Incarnation),
-        leaving: rest.2.map(|(acker, silent)| Leaving { acker, silent }),
+        leaving: rest.2.0.map(|(acker, silent)| Leaving { acker, silent }),
+        locked_out: rest.2.1.into_iter().collect(),
         raising: rest.3.map(|(acks, ordered)| Raising { acks, ordered }),
         history: rest.1,
     })

@@ -60,7 +60,8 @@ fn alive(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     }
 }
 
-/// One that is lost leaves, one that is level comes, a stricter policy takes its next step: one thing at a time.
+/// One that is lost leaves, one that was locked out and has stopped may connect again, one that is level comes, a stricter policy takes its
+/// next step: one thing at a time.
 fn ackers(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
     let record = situation.record();
     if record.raising.is_some_and(|raising| raising.ordered) {
@@ -71,6 +72,7 @@ fn ackers(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
         return leaves;
     }
     let steps = [
+        leaving::readmit(situation),
         membership::add_acker(situation, primary),
         raising::raise(situation, primary),
     ];
@@ -435,6 +437,7 @@ fn establish(
             old.durability.acks()
         ));
     };
+    let locked_out = leaving::still_locked_out(old, candidate, previous, &ackers);
     let mut evidence: Vec<(String, String)> = situation
         .tablets()
         .filter_map(|tablet| {
@@ -466,6 +469,7 @@ fn establish(
         history: longer_history(old, previous, old.epoch.0 - 1, &maximum),
         start_gtid: maximum,
         restart_after: None,
+        locked_out,
         ..old.without_steps()
     };
     Verdict::commit(situation, Trigger::CandidateDrained, record, event)

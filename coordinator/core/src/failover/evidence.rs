@@ -151,8 +151,11 @@ pub fn ackers_hear_nothing(
 ) -> (bool, Vec<(String, String)>) {
     let (mut answering, mut unheard) = (0, 0);
     let mut evidence = Vec::new();
-    for acker in &situation.record().ackers {
-        if acker == primary {
+    let record = situation.record();
+    // Whoever leaves has been told to, or is locked out: it says nothing of the primary.
+    let leaving = record.leaving.as_ref().map(|leaving| &leaving.acker);
+    for acker in &record.ackers {
+        if acker == primary || Some(acker) == leaving || record.locked_out.contains(acker) {
             continue;
         }
         let says = match situation.answer(acker) {

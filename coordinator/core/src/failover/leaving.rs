@@ -5,7 +5,14 @@
 //! primary wrote after that is acknowledged: by others, who then have everything before it. What the lost one ever acknowledged
 //! comes before that row in the primary's log, also where its acknowledgement is still on the way. Only then it is out.
 //!
+//! Where its agent does not answer, its mysqld may be alive all the same, and the proof is the primary's: the lost one's account there is
+//! locked and no connection of it is left, under an order on the primary's disk. That holds for this primary alone, and until the lost
+//! one's own agent has stopped it; before, it would connect again as one that acknowledges. Another primary begins with nobody locked
+//! out, since nobody who is no acker of it follows it: whoever may still follow it from an earlier epoch counts (see `candidate`).
+//!
 //! Nothing is remembered but in the record, so that any leader goes on; one that is needed after all is told to acknowledge again.
+
+use std::collections::BTreeSet;
 
 use vt_proto::{
     epoch::Generation,
@@ -46,43 +53,95 @@ fn begin(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
         .iter()
         .filter(|acker| *acker != primary)
         .filter_map(|acker| Some((acker, why(situation, primary, acker)?)));
-    let (mut silent, mut found) = (None, None);
-    for (acker, why) in lost {
-        match situation.answer(acker) {
-            Some(_) => found = found.or(Some((acker, why))),
-            None => silent = silent.or(Some(acker)),
-        }
-    }
-    let acker = found.as_ref().map(|(acker, _)| *acker).or(silent);
-    if acker.is_none_or(|acker| enough_others(situation, acker).is_err()) {
+    // What answers goes by its own word; who does not is locked out.
+    let is_silent = |acker: &TabletAlias| situation.answer(acker).is_none();
+    let Some((acker, why)) = lost.min_by_key(|(acker, _)| is_silent(acker)) else {
+        return Verdict::Wait;
+    };
+    if enough_others(situation, acker).is_err() {
         return Verdict::Wait;
     }
-    let Some((acker, why)) = found else {
-        return unreachable(silent);
-    };
-    let leaving = Leaving {
-        acker: acker.clone(),
-        silent: false,
-    };
-    let event = situation.event(
-        "acker.lost",
-        format!("{acker} is to stop to acknowledge: {why}"),
-        evidence(situation, primary, acker),
+    match is_silent(acker) {
+        true => lock_out(situation, primary, acker, &why),
+        false => {
+            let message = format!("{acker} is to stop to acknowledge: {why}");
+            let locked_out = record.locked_out.clone();
+            lost_commit(situation, primary, acker, message, locked_out)
+        }
+    }
+}
+
+/// The proof is to be the primary's.
+fn lock_out(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    acker: &TabletAlias,
+    why: &str,
+) -> Verdict {
+    let message = format!(
+        "{primary} is to lock {acker} out, whose agent does not answer and whose mysqld may be alive: {why}"
     );
+    let mut locked_out = situation.record().locked_out.clone();
+    locked_out.insert(acker.clone());
+    lost_commit(situation, primary, acker, message, locked_out)
+}
+
+fn lost_commit(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    acker: &TabletAlias,
+    message: String,
+    locked_out: BTreeSet<TabletAlias>,
+) -> Verdict {
+    let event = situation.event("acker.lost", message, evidence(situation, primary, acker));
     let record = ReplicaSet {
-        leaving: Some(leaving),
-        ..record.clone()
+        leaving: Some(Leaving {
+            acker: acker.clone(),
+            silent: false,
+        }),
+        locked_out,
+        ..situation.record().clone()
     };
     Verdict::commit(situation, Trigger::AckerLost, record, event)
 }
 
-fn unreachable(silent: Option<&TabletAlias>) -> Verdict {
-    let Some(acker) = silent else {
+/// One that was locked out has stopped, by an order on its disk: it may connect again, as a replica that acknowledges nothing.
+pub fn readmit(situation: &Situation<'_>) -> Verdict {
+    let record = situation.record();
+    let asked = Generation(situation.set.revision.0);
+    let has_stopped = |alias: &&TabletAlias| {
+        let report = situation.last_report(alias);
+        report.is_some_and(|report| report.silent >= Some(asked))
+    };
+    let Some(alias) = record.locked_out.iter().find(has_stopped) else {
         return Verdict::Wait;
     };
-    Verdict::Blocked(format!(
-        "acker {acker} is lost and its agent does not answer, so that it might still acknowledge and cannot be taken out of the ackers; a failover would wait for it: start its agent, or its host"
-    ))
+    let mut locked_out = record.locked_out.clone();
+    locked_out.remove(alias);
+    let event = situation.event(
+        "replica.readmitted",
+        format!("{alias} is back, has stopped to acknowledge, and may connect again"),
+        vec![("order".to_owned(), format!("generation {asked}"))],
+    );
+    let record = ReplicaSet {
+        locked_out,
+        ..record.clone()
+    };
+    Verdict::commit(situation, Trigger::ReplicaReadmitted, record, event)
+}
+
+/// Who stays locked out in the epoch that `candidate` begins after `previous`: on the same server the locks hold, and nobody has heard
+/// more of those who are out. An acker is never locked out, and another server has locked nobody out.
+pub fn still_locked_out(
+    old: &ReplicaSet,
+    candidate: &TabletAlias,
+    previous: &TabletAlias,
+    ackers: &BTreeSet<TabletAlias>,
+) -> BTreeSet<TabletAlias> {
+    match candidate == previous {
+        true => old.locked_out.difference(ackers).cloned().collect(),
+        false => BTreeSet::new(),
+    }
 }
 
 fn go_on(situation: &Situation<'_>, primary: &TabletAlias, leaving: &Leaving) -> Verdict {
@@ -92,23 +151,22 @@ fn go_on(situation: &Situation<'_>, primary: &TabletAlias, leaving: &Leaving) ->
     }
     // A claim counts if it was made under orders that follow from the present record.
     let asked = Generation(situation.set.revision.0);
+    let is_locked = situation.record().locked_out.contains(acker);
+    let own = situation.last_report(acker).and_then(|it| it.silent);
+    let primarys = situation.answer(primary);
+    let locked = primarys.and_then(|it| it.locked_out).filter(|_| is_locked);
     let (claim, waits_for) = match leaving.silent {
-        false => (
-            situation
-                .last_report(acker)
-                .and_then(|report| report.silent),
-            acker,
-        ),
-        true => (
-            situation
-                .answer(primary)
-                .and_then(|report| report.confirmed),
-            primary,
-        ),
+        false if is_locked => (own.max(locked), primary),
+        false => (own, acker),
+        true => (primarys.and_then(|it| it.confirmed), primary),
     };
+    let is_gone = situation.health.silent_ms(acker, situation.now) >= LOST_MS;
     match claim.is_some_and(|claim| claim >= asked) {
         true if leaving.silent => remove(situation, primary, acker),
         true => silenced(situation, primary, acker),
+        false if !leaving.silent && !is_locked && is_gone => {
+            lock_out(situation, primary, acker, "it has fallen silent")
+        }
         false if situation.phase_age_ms() > STEP_MS => {
             let why = format!("{waits_for} has not done its part within {STEP_MS} ms");
             keep(situation, primary, acker, &why)
@@ -140,7 +198,11 @@ fn remove(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias)
     let event = situation.event(
         "acker.removed",
         format!(
-            "{acker} is no acker any more; {} may acknowledge writes of {primary}",
+            "{acker} is no acker any more{}; {} may acknowledge writes of {primary}",
+            match situation.record().locked_out.contains(acker) {
+                true => " and stays locked out until it has stopped",
+                false => "",
+            },
             left.join(", ")
         ),
         evidence(situation, primary, acker),
@@ -159,8 +221,12 @@ fn keep(
     acker: &TabletAlias,
     why: &str,
 ) -> Verdict {
+    // It counted as acker all the time, so it may connect as one.
+    let mut locked_out = situation.record().locked_out.clone();
+    locked_out.remove(acker);
     let record = ReplicaSet {
         leaving: None,
+        locked_out,
         ..situation.record().clone()
     };
     let event = situation.event(
@@ -256,8 +322,8 @@ fn evidence(
                 .map(|replication| replication.io);
             let age_ms = situation.health.silent_ms(alias, situation.now);
             let words = format!(
-                "{:?}, IO thread {io:?}, silent {:?}, confirmed {:?}, said {age_ms} ms ago{sets}",
-                report.mysqld, report.silent, report.confirmed
+                "{:?}, IO thread {io:?}, silent {:?}, locked out {:?}, confirmed {:?}, said {age_ms} ms ago{sets}",
+                report.mysqld, report.silent, report.locked_out, report.confirmed
             );
             Some((format!("{role} {alias}"), words))
         });

@@ -157,6 +157,7 @@ pub fn forming_set(name: ReplicaSetName) -> ReplicaSet {
         restart_after: None,
         leaving: None,
         raising: None,
+        locked_out: Default::default(),
         history: Vec::new(),
     }
 }
@@ -195,6 +196,7 @@ pub fn add_acker(situation: &Situation<'_>, primary: &TabletAlias) -> Verdict {
         .promotable()
         .filter(|tablet| tablet.alias != *primary && !record.ackers.contains(&tablet.alias))
         .filter(|tablet| allowed(&tablet.alias))
+        .filter(|tablet| !record.locked_out.contains(&tablet.alias))
         .find(|tablet| {
             situation
                 .answer(&tablet.alias)

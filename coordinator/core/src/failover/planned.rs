@@ -1,5 +1,7 @@
 //! A planned switchover: the old primary hands over alive, and until it says that it is read-only all can be taken back.
 
+use std::collections::BTreeSet;
+
 use vt_proto::{
     epoch::Generation,
     ids::TabletAlias,
@@ -156,6 +158,8 @@ fn hand_over(
         history: longer_history(old, primary, old.epoch.0, end),
         start_gtid: end.clone(),
         restart_after: None,
+        // Whoever follows the old primary acknowledges nothing of another one.
+        locked_out: BTreeSet::new(),
         ..old.without_steps()
     };
     let event = situation.event(

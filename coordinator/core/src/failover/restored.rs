@@ -84,6 +84,7 @@ pub fn raise(situation: &Situation<'_>, previous: &TabletAlias) -> Verdict {
             reason: format!("{REASON}, and epoch {promised} was promised"),
         },
         ackers: everybody.into_iter().chain([previous.clone()]).collect(),
+        locked_out: BTreeSet::new(),
         ..old.clone()
     };
     again(situation, record, promised)

@@ -55,7 +55,7 @@ pub enum Trigger {
     ReplicaCaughtUp,
     /// An acker was lost for a while, and enough others acknowledge.
     AckerLost,
-    /// The lost acker has proven that it acknowledges nothing any more.
+    /// The lost acker, or the primary that locks it out, has proven that it acknowledges nothing any more.
     AckerSilent,
     /// A row that was written after that proof is acknowledged.
     AckerReplaced,
@@ -67,6 +67,8 @@ pub enum Trigger {
     AcksConfirmed,
     /// It was not in time.
     AcksGivenUp,
+    /// One that was locked out has stopped by an order on its disk.
+    ReplicaReadmitted,
     /// An operator asks for another primary.
     SwitchoverAsked,
     /// The primary's disk is full or fails, and its writes still return.
@@ -159,14 +161,14 @@ pub const TABLE: &[Row] = &[
         Trigger::AckerLost,
         Stable,
         Same,
-        "Only an order is given: it stops to acknowledge and counts as acker until nothing depends on it.",
+        "Only an order is given: it stops to acknowledge, or the primary locks it out, and it counts as acker until nothing depends on it.",
     ),
     row(
         Stable,
         Trigger::AckerSilent,
         Stable,
         Same,
-        "Its thread is stopped under an order on its disk; from this commit on a new row of the primary is acknowledged by others alone.",
+        "Its thread is stopped under an order on its disk, or the primary has locked its account and has no connection of it; from this commit on a new row of the primary is acknowledged by others alone.",
     ),
     row(
         Stable,
@@ -202,6 +204,13 @@ pub const TABLE: &[Row] = &[
         Stable,
         Same,
         "The record never said more than it says now; the primary goes back to it.",
+    ),
+    row(
+        Stable,
+        Trigger::ReplicaReadmitted,
+        Stable,
+        Same,
+        "Its thread is stopped under an order on its disk and starts again only without acknowledging, until it is recorded.",
     ),
     row(
         Stable,

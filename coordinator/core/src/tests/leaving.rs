@@ -3,7 +3,7 @@
 use vt_proto::topology::Leaving;
 
 use super::*;
-use crate::failover::leaving::{LOST_MS, STEP_MS};
+use crate::failover::leaving::{LOST_MS, STEP_MS, still_locked_out};
 
 /// A stable set in the newest format whose tablet 2 has lost its source and whose others are well.
 fn losing() -> Stage {
@@ -170,16 +170,105 @@ fn an_acker_that_is_needed_after_all_acknowledges_again() {
     }
 }
 
+/// Its agent does not answer and its mysqld may be alive: the proof is the primary's, and holds until the lost one has stopped.
 #[test]
-fn who_might_still_acknowledge_stays_and_is_named() {
+fn an_acker_whose_host_is_silent_is_locked_out() {
     let mut stage = Stage::stable_in(format::NEWEST);
-    stage.pass(LOST_MS + 1_000, &[2]);
-    assert_eq!(stage.set(0).leaving, None);
-    let blocked = stage.core.blocked(&set_name(0)).unwrap();
-    assert!(blocked.contains("zone1-102 is lost"), "{blocked}");
-    // It returns, well: nothing is left to say.
-    stage.pass(1_000, &[]);
-    assert_eq!(stage.core.blocked(&set_name(0)), None);
+    stage.pass(LOST_MS - 400, &[2]);
+    assert_eq!(stage.set(0).leaving, None, "a moment is no loss");
+    stage.pass(800, &[2]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    assert_eq!(refused(&stage), [alias(2)]);
+    assert_eq!(stage.goal(2), Goal::Revoke, "if it hears it");
+    // A claim under older orders says nothing of it.
+    let asked = generation(&stage);
+    stage.report(0).locked_out = Some(Generation(asked.0 - 1));
+    stage.pass(1_000, &[2]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    stage.report(0).locked_out = Some(asked);
+    stage.reports(0);
+    assert_eq!(stage.set(0).leaving, leaving(true));
+    // Another leader goes on, though it has never heard the lost one.
+    stage.step(Event::LeadershipLost);
+    stage.step(Event::LeadershipGained);
+    stage.report(0).confirmed = Some(generation(&stage));
+    for index in [0, 1] {
+        stage.reports(index);
+    }
+    let set = stage.set(0);
+    assert_eq!((&set.ackers, &set.leaving), (&[alias(1)].into(), &None));
+    assert_eq!(refused(&stage), [alias(2)], "it would acknowledge");
+
+    // It is back: it stops under an order of now, may connect, and acknowledges when it is level and recorded.
+    let asked = generation(&stage);
+    stage.replication(2).io = ThreadState::Connecting;
+    stage.report(2).silent = Some(Generation(asked.0 - 1));
+    stage.reports(2);
+    assert_eq!(
+        (stage.goal(2), refused(&stage)),
+        (Goal::Revoke, vec![alias(2)])
+    );
+    assert_eq!(stage.set(0).ackers, [alias(1)].into());
+    stage.report(2).silent = Some(asked);
+    stage.reports(2);
+    assert_eq!(refused(&stage), []);
+    assert!(matches!(stage.goal(2), Goal::Replica { acker: false, .. }));
+    stage.replicate(2, 0);
+    stage.reports(2);
+    assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+}
+
+fn refused(stage: &Stage) -> Vec<TabletAlias> {
+    match stage.goal(0) {
+        Goal::Primary { locked_out, .. } => locked_out,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Needed after all, it may connect and acknowledge: it counted all the time.
+#[test]
+fn one_that_is_needed_is_not_kept_locked_out() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.pass(LOST_MS + 400, &[2]);
+    assert_eq!(refused(&stage), [alias(2)]);
+    stage.replication(1).io = ThreadState::Connecting;
+    stage.reports(1);
+    assert_eq!((&stage.set(0).leaving, refused(&stage)), (&None, vec![]));
+    assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+}
+
+/// One that was told to stop and falls silent before it has is locked out.
+#[test]
+fn a_leaving_acker_that_falls_silent_is_locked_out() {
+    let mut stage = losing();
+    stage.pass(LOST_MS + 400, &[]);
+    assert_eq!(
+        (&stage.set(0).leaving, refused(&stage)),
+        (&leaving(false), vec![])
+    );
+    stage.pass(LOST_MS + 400, &[2]);
+    assert_eq!(
+        (&stage.set(0).leaving, refused(&stage)),
+        (&leaving(false), vec![alias(2)])
+    );
+}
+
+/// Locks hold where they were made: in the next epoch of the same server, and for nobody else's.
+#[test]
+fn locks_stay_with_the_server_that_holds_them() {
+    let old = {
+        let mut stage = Stage::stable_in(format::NEWEST);
+        let mut old = stage.set(0).clone();
+        old.locked_out = [alias(1), alias(2)].into();
+        stage.reports(0);
+        old
+    };
+    let stay = |candidate: u32, ackers: &[u32]| {
+        let ackers = ackers.iter().map(|index| alias(*index)).collect();
+        still_locked_out(&old, &alias(candidate), &alias(0), &ackers)
+    };
+    assert_eq!(stay(0, &[1]), [alias(2)].into());
+    assert_eq!(stay(1, &[2]), [].into());
 }
 
 /// With a member that does not understand it, nothing is written that would stop that one.

@@ -43,9 +43,9 @@ impl From<wire::ReplicaSetView> for ReplicaSet {
     fn from(view: wire::ReplicaSetView) -> Self {
         let set = view.replica_set.unwrap_or_default();
         let durability = durability(&set);
-        let (phase, mut phase_detail) = phase(set.phase);
-        let leaving = set.leaving.as_ref().map(leaving);
-        phase_detail = phase_detail.or(leaving);
+        let absent = absent(&set);
+        let (phase, phase_detail) = phase(set.phase);
+        let phase_detail = phase_detail.or(absent);
         let finished = |it: wire::FinishedEpoch| FinishedEpoch {
             epoch: it.epoch,
             primary: it.primary,
@@ -83,12 +83,30 @@ fn phase(phase: Option<wire::Phase>) -> (&'static str, Option<String>) {
     }
 }
 
-fn leaving(leaving: &wire::Leaving) -> String {
-    let step = match leaving.silent {
-        true => "it acknowledges nothing any more, and others confirm what it had",
-        false => "it is to prove that it acknowledges nothing any more",
-    };
-    format!("and lost acker {} leaves: {step}", leaving.acker)
+/// Who leaves, and who may not connect.
+fn absent(set: &wire::ReplicaSet) -> Option<String> {
+    let mut words = Vec::new();
+    let leaving = set.leaving.as_ref();
+    if let Some(wire::Leaving { acker, silent }) = leaving {
+        let step = match silent {
+            true => "it acknowledges nothing any more, and others confirm what it had",
+            false if set.locked_out.contains(acker) => {
+                "the primary locks it out, since its agent does not answer"
+            }
+            false => "it is to prove that it acknowledges nothing any more",
+        };
+        words.push(format!("and lost acker {acker} leaves: {step}"));
+    }
+    let others = set.locked_out.iter();
+    let others = others.filter(|alias| leaving.is_none_or(|it| it.acker != **alias));
+    let others: Vec<&str> = others.map(String::as_str).collect();
+    if !others.is_empty() {
+        words.push(format!(
+            "and {} may not connect until its agent answers",
+            others.join(", ")
+        ));
+    }
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn semi_sync(durability: Option<wire::Durability>) -> Option<wire::SemiSync> {
@@ -332,6 +350,20 @@ mod tests {
                 text.contains("stable and lost acker zone1-102 leaves"),
                 "{text}"
             );
+            assert!(text.contains(words), "{text}");
+        }
+        for (leaves, words) in [
+            (true, "the primary locks it out"),
+            (false, "zone1-102 may not connect until"),
+        ] {
+            let mut view = view();
+            let set = view.replica_set.as_mut().unwrap();
+            set.locked_out = vec!["zone1-102".to_owned()];
+            set.leaving = leaves.then(|| wire::Leaving {
+                acker: "zone1-102".to_owned(),
+                silent: false,
+            });
+            let text = ReplicaSet::from(view).text();
             assert!(text.contains(words), "{text}");
         }
     }

@@ -45,6 +45,7 @@ fn bare_report() -> Report {
         disk_free_bytes: None,
         silent: None,
         confirmed: None,
+        locked_out: None,
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),
@@ -96,6 +97,7 @@ fn full_report() -> Report {
         disk_free_bytes: Some(10),
         silent: Some(Generation(8)),
         confirmed: Some(Generation(9)),
+        locked_out: Some(Generation(10)),
         write_probe: Some(WriteProbe {
             success_age_ms: Some(11),
             failure: Some(WriteFailure {
@@ -104,11 +106,7 @@ fn full_report() -> Report {
                 detail: "waits".to_owned(),
             }),
         }),
-        disk_probe: Some(DiskProbe {
-            state: DiskState::Failed,
-            success_age_ms: Some(13),
-            detail: "EIO".to_owned(),
-        }),
+        disk_probe: Some(failed_disk()),
         lost: Lost {
             kept: vec![LostTransactions {
                 epoch: Epoch(14),
@@ -121,6 +119,14 @@ fn full_report() -> Report {
             }],
             left_out: 17,
         },
+    }
+}
+
+fn failed_disk() -> DiskProbe {
+    DiskProbe {
+        state: DiskState::Failed,
+        success_age_ms: Some(13),
+        detail: "EIO".to_owned(),
     }
 }
 
@@ -147,6 +153,7 @@ fn primary() -> Goal {
             statements: vec!["CREATE TABLE a (b INT)".to_owned()],
         }],
         confirm: true,
+        locked_out: vec!["zone1-102".parse().unwrap()],
     }
 }
 

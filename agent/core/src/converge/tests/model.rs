@@ -58,7 +58,7 @@ impl Host {
                 );
                 self.channel().source = source.clone();
             }
-            Action::SettleAccounts { .. } => {}
+            Action::SettleAccounts { .. } | Action::LockOut { .. } => {}
             Action::SetReplicaSemiSync { enabled } => self.server().replica_semi_sync = *enabled,
             Action::EnableSourceSemiSync { acks } => {
                 self.server().source_semi_sync = true;

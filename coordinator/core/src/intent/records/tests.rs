@@ -57,6 +57,7 @@ fn replica_set(name: &str) -> RecordValue {
         restart_after: None,
         leaving: None,
         raising: None,
+        locked_out: Default::default(),
         history: Vec::new(),
     })
 }
