@@ -67,6 +67,9 @@ pub struct Replication {
     pub tried_ms: u64,
     /// What is on its way over this connection.
     pub sent: GtidSet,
+    /// How many transactions were sent over it, and how many of them are read: each in its turn.
+    pub sent_count: u64,
+    pub read_count: u64,
 }
 
 /// A commit that is in the binary log and waits for acknowledgements.
@@ -342,6 +345,8 @@ impl Mysqld {
         if let Some(replication) = &mut self.replication {
             replication.connection = self.connections;
             replication.sent = GtidSet::new();
+            replication.sent_count = 0;
+            replication.read_count = 0;
             replication.caught_up = false;
         }
     }
@@ -361,6 +366,8 @@ impl Mysqld {
             heard_ms: now_ms,
             tried_ms: 0,
             sent: GtidSet::new(),
+            sent_count: 0,
+            read_count: 0,
         });
         self.new_connection();
     }

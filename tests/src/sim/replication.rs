@@ -154,7 +154,7 @@ impl World {
         let transactions = self.hosts[source].mysqld.to_send(&have, BATCH);
         let connection = replication.connection;
         let (from, to) = (self.node(source), self.node(host));
-        let mut sent = replication.sent.clone();
+        let (mut sent, mut order) = (replication.sent.clone(), replication.sent_count);
         for transaction in &transactions {
             let Some(at_ms) = self.network.connection_arrival(now_ms, from, to) else {
                 self.disconnect(host);
@@ -168,9 +168,11 @@ impl World {
                     host,
                     source,
                     connection,
+                    order,
                     transaction,
                 },
             );
+            order += 1;
         }
         let received_all = self.hosts[host]
             .mysqld
@@ -178,6 +180,7 @@ impl World {
             .contains(&self.hosts[source].mysqld.logged);
         if let Some(replication) = &mut self.hosts[host].mysqld.replication {
             replication.sent = sent;
+            replication.sent_count = order;
             replication.heard_ms = now_ms;
             replication.caught_up |= received_all;
         }
@@ -187,19 +190,18 @@ impl World {
         &mut self,
         host: usize,
         source: usize,
-        connection: u64,
+        (connection, order): (u64, u64),
         transaction: Transaction,
     ) {
         let host_state = &self.hosts[host];
-        let current = host_state
-            .mysqld
-            .replication
-            .as_ref()
-            .is_some_and(|r| r.connection == connection && r.io == ThreadState::On);
-        if !current {
+        let replication = host_state.mysqld.replication.as_ref();
+        let Some(current) =
+            replication.filter(|r| r.connection == connection && r.io == ThreadState::On)
+        else {
             return;
-        }
-        if !host_state.is_working(self.now_ms) || host_state.suffering.has_bad_disk() {
+        };
+        let in_turn = current.read_count == order;
+        if !in_turn || !host_state.is_working(self.now_ms) || host_state.suffering.has_bad_disk() {
             // It lies in the kernel's buffer until somebody reads.
             self.after(
                 20,
@@ -207,6 +209,7 @@ impl World {
                     host,
                     source,
                     connection,
+                    order,
                     transaction,
                 },
             );
@@ -218,6 +221,9 @@ impl World {
         }
         let mysqld = &mut self.hosts[host].mysqld;
         mysqld.receive(transaction.clone());
+        if let Some(replication) = &mut mysqld.replication {
+            replication.read_count += 1;
+        }
         if mysqld.replication.as_ref().is_some_and(|r| r.acknowledges) {
             self.send_ack(host, source, transaction);
         }

@@ -112,6 +112,8 @@ pub(super) enum Happening {
         host: usize,
         source: usize,
         connection: u64,
+        /// Its number among those of the connection.
+        order: u64,
         transaction: Transaction,
     },
     Ack {
@@ -383,9 +385,10 @@ impl World {
                 host,
                 source,
                 connection,
+                order,
                 transaction,
             } => {
-                self.relay_arrives(host, source, connection, transaction);
+                self.relay_arrives(host, source, (connection, order), transaction);
             }
             Happening::Ack {
                 source,
