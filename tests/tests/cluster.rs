@@ -65,18 +65,14 @@ async fn writers_on(routers: &[Login]) -> anyhow::Result<Writers> {
 
 /// Waits until writes go on.
 async fn more_writes(writers: &Writers) -> anyhow::Result<()> {
-    let wanted = writers.so_far().acknowledged.len() + WRITES_BETWEEN;
-    let deadline = Instant::now() + PATIENCE;
-    while writers.so_far().acknowledged.len() < wanted {
-        let ledger = writers.so_far();
-        ensure!(
-            Instant::now() < deadline,
-            "writes do not go on: {} acknowledged, errors: {:#?}",
-            ledger.acknowledged.len(),
-            ledger.errors
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let went_on = writers.go_on(WRITES_BETWEEN, PATIENCE).await;
+    let ledger = writers.so_far();
+    ensure!(
+        went_on,
+        "writes do not go on: {} acknowledged, errors: {:#?}",
+        ledger.acknowledged.len(),
+        ledger.errors
+    );
     Ok(())
 }
 

@@ -32,8 +32,6 @@ const MOVE_LIMIT: Duration = Duration::from_secs(30);
 const SAID_LIMIT: Duration = Duration::from_secs(20);
 /// What is under way when writes stop has an answer by then.
 const SETTLING: Duration = Duration::from_millis(300);
-/// Between two looks.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two questions, each of which starts a program.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -168,7 +166,7 @@ impl<'a> Scene<'a> {
         let logins = bed.tablets().into_iter().map(|(_, login)| login);
         let readers = Readers::start(logins.chain([router]).collect());
         ensure!(
-            go_on(&writers, PATIENCE).await,
+            writers.go_on(WRITES, PATIENCE).await,
             "nothing is written: {:#?}",
             writers.so_far().errors
         );
@@ -222,7 +220,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn go_on(&self) -> anyhow::Result<()> {
-        let went_on = go_on(&self.writers, MOVE_LIMIT).await;
+        let went_on = self.writers.go_on(WRITES, MOVE_LIMIT).await;
         ensure!(went_on, "writes do not go on");
         Ok(())
     }
@@ -254,7 +252,7 @@ impl<'a> Scene<'a> {
         }
         after.context("heal the bed")?;
         ensure!(
-            go_on(&self.writers, PATIENCE).await,
+            self.writers.go_on(WRITES, PATIENCE).await,
             "writes do not go on after everything was healed: {:#?}",
             self.writers.so_far().errors
         );
@@ -333,17 +331,4 @@ pub fn tell_trouble(outcome: &Outcome) {
     for error in &outcome.errors {
         println!("  client: {error}");
     }
-}
-
-/// Whether more is written within the limit.
-async fn go_on(writers: &Writers, limit: Duration) -> bool {
-    let wanted = writers.count() + WRITES;
-    let deadline = Instant::now() + limit;
-    while writers.count() < wanted {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    true
 }

@@ -22,8 +22,6 @@ const WRITES_BETWEEN: usize = 100;
 const UNDISTURBED: Duration = Duration::from_secs(3);
 /// Longer than any failover that works takes on a busy machine: then the trial is healed and told as one in which nothing came.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
-/// Between two looks.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What came of a trial in which nothing was lost.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
     let seen = bed.events_after(0).await?;
     let seen = seen.iter().map(|event| event.sequence).max().unwrap_or(0);
     let writers = Writers::start_anew(&[bed.files.router(FRONT)], KEYSPACE, WRITERS).await?;
-    let went_on = go_on(&writers, PATIENCE).await;
+    let went_on = writers.go_on(WRITES_BETWEEN, PATIENCE).await;
     ensure!(
         went_on,
         "nothing is written: {:#?}",
@@ -82,7 +80,7 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
         tokio::time::sleep(UNDISTURBED).await;
         true
     };
-    let resumed = served && go_on(&writers, FAILOVER_LIMIT).await;
+    let resumed = served && writers.go_on(WRITES_BETWEEN, FAILOVER_LIMIT).await;
     let gap = resumed.then(|| writers.longest_gap());
     let healed = if fault.heals_itself() {
         began
@@ -92,7 +90,7 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
     bed.heal().await?;
     let whole = healed.elapsed();
     ensure!(
-        go_on(&writers, PATIENCE).await,
+        writers.go_on(WRITES_BETWEEN, PATIENCE).await,
         "writes do not go on: {:#?}",
         writers.so_far().errors
     );
@@ -107,17 +105,4 @@ pub async fn play(bed: &mut Bed, fault: Fault) -> anyhow::Result<Outcome> {
         events: bed.events_after(seen).await?,
         errors: ledger.errors,
     })
-}
-
-/// Whether more is written within the limit.
-async fn go_on(writers: &Writers, limit: Duration) -> bool {
-    let wanted = writers.count() + WRITES_BETWEEN;
-    let deadline = Instant::now() + limit;
-    while writers.count() < wanted {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    true
 }

@@ -25,6 +25,8 @@ const STATEMENT_TIME_MAX: Duration = Duration::from_secs(20);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause before connecting again, so that a dead router is not hammered.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at the ledger.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Errors that are kept word for word.
 const ERRORS_KEPT_MAX: usize = 20;
 
@@ -158,6 +160,19 @@ impl Writers {
     /// How many writes were acknowledged until now.
     pub fn count(&self) -> usize {
         lock(&self.ledger).acknowledged.len()
+    }
+
+    /// Whether so many more are acknowledged within the limit.
+    pub async fn go_on(&self, more: usize, limit: Duration) -> bool {
+        let wanted = self.count() + more;
+        let deadline = Instant::now() + limit;
+        while self.count() < wanted {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        true
     }
 
     /// The longest time between two successful writes until now, and the time since the last one where that is longer.

@@ -102,9 +102,11 @@ pub const CLASSES: &[Class] = &[
         "F6",
         "a partition with replicas on the smaller side",
         "an acker's agent does not answer",
-        Shown,
-        "none: it may still acknowledge, so it counts as acker until it proves otherwise",
-        "none"
+        Acts,
+        "the primary locks it out, and it leaves the ackers; back again, it is let in once it has stopped to acknowledge",
+        "{} ms; each step {} ms",
+        LOST_MS,
+        STEP_MS
     ),
     class!(
         "F7",
