@@ -46,6 +46,8 @@ pub struct Replication {
     pub error: Option<String>,
     /// The server that the last connection to the source reached.
     pub source_uuid: Option<String>,
+    /// Applying has stopped on an error, and starting it again has not helped: only other data would.
+    pub stuck: bool,
 }
 
 impl Replication {

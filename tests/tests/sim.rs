@@ -310,6 +310,26 @@ fn a_lost_host_is_locked_out() {
     assert!(locked_out >= 5, "{locked_out} ackers were locked out");
 }
 
+/// A replica that cannot apply what it received leaves the ackers and gets other data, whoever dies meanwhile.
+#[test]
+fn a_replica_that_cannot_apply_is_copied() {
+    let first = number("VT_SIM_FIRST").unwrap_or(1);
+    let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT) / 2;
+    let plan = |seed| Plan {
+        focus: Focus::Broken,
+        ..Plan::of(seed)
+    };
+    if let Some(seed) = number("VT_SIM_SEED") {
+        return replay(&plan(seed));
+    }
+    let found = failing(first..first + count, plan, |_| true, 10);
+    assert_eq!(
+        found,
+        [],
+        "VT_SIM_SEED=N cargo test -p vt-tests --test sim copied replays one"
+    );
+}
+
 /// Saturation is an alarm: nobody is deposed for it.
 #[test]
 fn too_much_to_do_is_no_death() {

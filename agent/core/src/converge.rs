@@ -278,6 +278,21 @@ fn keep_applying(view: &View<'_>, server: &Server) -> Option<Step> {
     }
 }
 
+/// The relay log was put at risk and is still there.
+fn vouch(view: &View<'_>, server: &Server) -> Option<Step> {
+    let at_risk = view.memory.at_risk.as_ref()?;
+    let is_whole = view.persisted.replaced && server.received.contains(at_risk);
+    is_whole.then(|| acks(view, server))
+}
+
+/// It answers for what it acknowledged, and acknowledges.
+fn acks(view: &View<'_>, server: &Server) -> Step {
+    Step::record(Record::Acks {
+        boot_id: view.observed.boot_id.clone(),
+        server_uuid: server.server_uuid.clone(),
+    })
+}
+
 /// The others' accounts, before they are needed: whoever is refused tries again only after a second. While it fails, all else goes on.
 fn settle_accounts(view: &View<'_>) -> Option<Step> {
     let known = view.memory.accounts.as_ref();

@@ -11,7 +11,7 @@ use vt_proto::{
 use crate::{
     action::{Action, Failure, Work},
     observed::Observed,
-    persisted::Persisted,
+    persisted::{Persisted, Record},
 };
 
 /// An action that failed is tried again after this, doubled with each failure.
@@ -32,6 +32,20 @@ const PUSH_PAUSE_MS_MIN: u64 = 1_000;
 const PUSH_PAUSE_MS_MAX: u64 = 60_000;
 /// Source errors that START REPLICA does not heal: purged binary logs, or transactions here that the source lacks.
 const FATAL_IO_ERRORS: [u32; 2] = [1236, 13_114];
+
+/// An applier that has stopped on an error and gets no further for so long needs other data: longer than from one restart to the next.
+const APPLIER_PATIENCE_MS: u64 = 15_000;
+/// From one copy to the next because applying does not go on: what copies do not heal must not load the source for ever.
+const COPY_PAUSE_MS: u64 = 600_000;
+
+/// An applier that stopped on an error and has applied nothing since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    pub executed: GtidSet,
+    pub since_ms: u64,
+    /// For so long that starting it again is known not to help.
+    pub stuck: bool,
+}
 
 /// Commits that wait for acknowledgements, none of which has been released since.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +89,14 @@ pub struct Memory {
     pub io_fatal_since_ms: Option<u64>,
     /// When the IO thread was started last.
     pub io_started_ms: Option<u64>,
+    /// When the SQL thread was started last.
+    pub sql_started_ms: Option<u64>,
+    /// The applier has stopped on an error, and where.
+    pub stopped: Option<Stopped>,
+    /// What was received when the relay log was put at risk; while it is still there, nothing was lost.
+    pub at_risk: Option<GtidSet>,
+    /// When this tablet's data were replaced last.
+    pub copied_ms: Option<u64>,
     /// When mysqld was started last, and how many times in a row soon after the start before.
     pub mysqld_started: Option<(u64, u32)>,
 }
@@ -118,7 +140,51 @@ impl Memory {
         if observed.is_down() {
             self.work = None;
         }
+        self.look_at_applier(observed, now_ms);
         self.look_at_waiting(observed, now_ms);
+    }
+
+    /// Each start of the thread takes its error away for a moment; applied transactions, or a thread that goes on, do so for good.
+    fn look_at_applier(&mut self, observed: &Observed, now_ms: u64) {
+        let Some(server) = &observed.server else {
+            return;
+        };
+        let Some(channel) = &server.channel else {
+            self.stopped = None;
+            return;
+        };
+        let started_ms = self.sql_started_ms.unwrap_or_default();
+        let is_settled =
+            channel.sql == ThreadState::On && now_ms.saturating_sub(started_ms) >= SETTLED_MS;
+        let has_failed = channel.sql_error.is_some();
+        let known = self.stopped.take();
+        let known = known.filter(|it| it.executed == server.executed);
+        let known = known.filter(|_| has_failed || !is_settled);
+        self.stopped = match known {
+            // What waits for its disk is no matter of its data.
+            _ if observed.has_bad_disk() => None,
+            Some(stopped) => Some(Stopped {
+                stuck: now_ms.saturating_sub(stopped.since_ms) >= APPLIER_PATIENCE_MS,
+                ..stopped
+            }),
+            None if has_failed => Some(Stopped {
+                executed: server.executed.clone(),
+                since_ms: now_ms,
+                stuck: false,
+            }),
+            None => None,
+        };
+    }
+
+    /// Applying has stopped on an error, and starting it again has not helped.
+    pub fn is_stuck(&self) -> bool {
+        self.stopped.as_ref().is_some_and(|it| it.stuck)
+    }
+
+    /// Whether the data may be replaced because applying does not go on.
+    pub fn copy_is_due(&self, now_ms: u64) -> bool {
+        let is_recent = |at_ms: u64| now_ms.saturating_sub(at_ms) < COPY_PAUSE_MS;
+        self.is_stuck() && !self.copied_ms.is_some_and(is_recent)
     }
 
     fn look_at_waiting(&mut self, observed: &Observed, now_ms: u64) {
@@ -194,6 +260,17 @@ impl Memory {
             Action::StartIoThread => {
                 self.io_stopped = None;
                 self.io_started_ms = Some(now_ms);
+            }
+            Action::StartSqlThread => self.sql_started_ms = Some(now_ms),
+            Action::Persist(Record::RelayLogAtRisk { received }) => {
+                self.at_risk = Some(received.clone());
+            }
+            Action::Persist(Record::Acks { .. } | Record::CloneBegins { .. }) => {
+                self.at_risk = None;
+            }
+            Action::Clone { .. } => {
+                self.copied_ms = Some(now_ms);
+                self.at_risk = None;
             }
             Action::StartMysqld => {
                 let quick = self.mysqld_started.map_or(0, |(at_ms, quick)| {

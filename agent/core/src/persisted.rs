@@ -3,6 +3,7 @@
 use vt_proto::{
     cluster::{Kinship, kinship},
     epoch::{Epoch, Generation, Incarnation},
+    gtid::GtidSet,
 };
 
 /// That this tablet is, or was, the primary of an epoch.
@@ -36,7 +37,7 @@ pub struct Persisted {
     pub generation: Generation,
     pub primaryship: Option<Primaryship>,
     pub acking: Option<Acking>,
-    /// Its data was replaced since it last caught up with a primary, or began to be.
+    /// Its data was replaced since it last caught up with a primary, or began to be; or its relay log may be lost.
     pub replaced: bool,
     /// Only a copy of another tablet can make it a replica again, and why.
     pub clone_reason: Option<String>,
@@ -74,6 +75,10 @@ pub enum Record {
     Acks {
         boot_id: String,
         server_uuid: String,
+    },
+    /// Before a change of the source, which throws the relay log away where the applier happens to stop on an error.
+    RelayLogAtRisk {
+        received: GtidSet,
     },
     CloneNeeded {
         reason: String,
@@ -130,6 +135,7 @@ impl Persisted {
                     server_uuid: server_uuid.clone(),
                 });
             }
+            Record::RelayLogAtRisk { .. } => self.replaced = true,
             Record::CloneNeeded { reason } => self.clone_reason = Some(reason.clone()),
             Record::CloneBegins { reason } => {
                 self.clone_reason = Some(reason.clone());

@@ -41,7 +41,9 @@ pub fn report(
             executed: server.executed.clone(),
             received: server.received.clone(),
         }),
-        replication: observed.channel().map(replication),
+        replication: observed
+            .channel()
+            .map(|channel| replication(channel, memory)),
         super_read_only: server.map(|server| server.super_read_only),
         semi_sync_source: server.map(|server| server.source_semi_sync),
         semi_sync_replica: server.map(|server| server.replica_acknowledges),
@@ -82,7 +84,7 @@ fn mysqld_state(observed: &Observed) -> MysqldState {
     }
 }
 
-fn replication(channel: &Channel) -> Replication {
+fn replication(channel: &Channel, memory: &Memory) -> Replication {
     let text = |error: &(u32, String)| format!("{} (error {})", error.1, error.0);
     Replication {
         source: channel.source.clone(),
@@ -96,6 +98,7 @@ fn replication(channel: &Channel) -> Replication {
             .or(channel.io_error.as_ref())
             .map(text),
         source_uuid: channel.source_uuid.clone(),
+        stuck: memory.is_stuck(),
     }
 }
 

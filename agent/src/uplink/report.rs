@@ -285,6 +285,7 @@ pub(crate) mod tests {
                 lag_ms: Some(age_ms),
                 error: None,
                 source_uuid: None,
+                stuck: false,
             });
             report
         };

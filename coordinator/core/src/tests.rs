@@ -237,6 +237,7 @@ impl Stage {
             heartbeat_age_ms: Some(100),
             lag_ms: Some(0),
             error: None,
+            stuck: false,
             source_uuid,
         });
     }

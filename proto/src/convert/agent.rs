@@ -179,6 +179,7 @@ impl From<Replication> for wire::Replication {
             lag_ms: replication.lag_ms,
             error: replication.error,
             source_uuid: replication.source_uuid,
+            stuck: replication.stuck,
         }
     }
 }
@@ -195,6 +196,7 @@ impl TryFrom<wire::Replication> for Replication {
             lag_ms: replication.lag_ms,
             error: replication.error,
             source_uuid: replication.source_uuid,
+            stuck: replication.stuck,
         })
     }
 }

@@ -269,6 +269,9 @@ impl<'a> Scene<'a> {
         outcome.acknowledged = ledger.acknowledged.len();
         outcome.unknown = ledger.unknown.len();
         outcome.errors.clone_from(&ledger.errors);
+        if let Some(Err(error)) = &self.stage.switchover {
+            outcome.errors.push(format!("{error:#}"));
+        }
         outcome.events = self.stage.bed.events_after(self.seen).await?;
         // What it began with: `Moves` has counted on in its own.
         let before = ReplicaSet {

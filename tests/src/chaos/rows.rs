@@ -57,14 +57,4 @@ pub const OUT: &[(&str, &str)] = &[
 ];
 
 /// Rows that are known to fail, and why. They are played and counted, and do not make a run fail.
-pub const KNOWN: &[(&str, &str)] = &[
-    ("29a", "a coordinator whose disk hangs goes on leading"),
-    (
-        "34",
-        "a relay log that a power cut left unreadable, which it does not always, is not thrown away: the tablet does not apply until somebody gives it a copy",
-    ),
-    (
-        "42",
-        "a replica that cannot apply is not rebuilt: the tablet does not apply until somebody gives it a copy",
-    ),
-];
+pub const KNOWN: &[(&str, &str)] = &[("29a", "a coordinator whose disk hangs goes on leading")];

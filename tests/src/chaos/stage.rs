@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{
     FRONT, HOSTS, REPLICA_SET, alias,
-    bed::{Bed, EVERYTHING, primary},
+    bed::{Bed, EVERYTHING, PATIENCE, primary},
     files::MYSQLD_PORT,
     step::{Load, Step, Who},
 };
@@ -26,6 +26,8 @@ use crate::bed::{
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A machine's own number, which changes with each start of it.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Between two tries of a switchover that is refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// A session that is refused comes again after so long.
 const SESSION_PAUSE: Duration = Duration::from_millis(20);
 
@@ -94,12 +96,8 @@ impl<'a> Stage<'a> {
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                 return Ok(());
             }
-            Step::Switchover(who) => {
-                let to = alias(self.host(who).await?);
-                let words = ["replica-set", "switchover", REPLICA_SET, "--to", &to];
-                self.switchover = Some(self.bed.vtctl(&words).await);
-                return Ok(());
-            }
+            Step::Switchover(who) => return self.switch_over(who).await,
+            Step::SwitchoverWhenFit(who) => return self.switchover_when_fit(who).await,
             Step::BeginSwitchover(who) => {
                 let to = alias(self.host(who).await?);
                 let words = [
@@ -268,6 +266,25 @@ impl<'a> Stage<'a> {
             child.wait()?;
         }
         Ok(())
+    }
+
+    async fn switch_over(&mut self, who: Who) -> anyhow::Result<()> {
+        let to = alias(self.host(who).await?);
+        let words = ["replica-set", "switchover", REPLICA_SET, "--to", &to];
+        self.switchover = Some(self.bed.vtctl(&words).await);
+        Ok(())
+    }
+
+    async fn switchover_when_fit(&mut self, who: Who) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.switch_over(who).await?;
+            let has_moved = matches!(self.switchover, Some(Ok(_)));
+            if has_moved || Instant::now() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
     }
 
     /// Whether the last switchover did not take place.

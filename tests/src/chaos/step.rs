@@ -73,6 +73,8 @@ pub enum Step {
     Hold(Who, &'static [&'static str]),
     Load(Who, Load),
     Switchover(Who),
+    /// The same as soon as it is not refused, because the candidate lags or has just come back.
+    SwitchoverWhenFit(Who),
     /// Returns at once.
     BeginSwitchover(Who),
 

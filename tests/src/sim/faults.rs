@@ -28,6 +28,10 @@ pub enum Kind {
     StallApplier {
         host: usize,
     },
+    /// Its data are changed behind replication's back: it cannot apply what comes next. Only other data heal that.
+    BreakData {
+        host: usize,
+    },
     /// The host is cut off from everybody.
     IsolateHost {
         host: usize,
@@ -120,6 +124,8 @@ pub enum Focus {
     Disks,
     /// Primaries with too much to do, and nothing else.
     Saturation,
+    /// Replicas that cannot apply what they receive while primaries die.
+    Broken,
 }
 
 impl Focus {
@@ -135,6 +141,7 @@ impl Focus {
             Focus::Loss => &[9],
             Focus::Leadership => &[1, 11, 12, 13, 14],
             Focus::Policy => &[0, 1, 4, 7, 8, 13, 14, 16],
+            Focus::Broken => &[0, 2, 14],
             Focus::Sleep | Focus::Disks | Focus::Saturation => &[],
         };
         (0..KINDS)
@@ -190,6 +197,7 @@ pub fn beside(seed: u64, focus: Focus, hosts: usize, members: usize) -> Vec<Faul
         faults.extend(host_losses(&mut random("host loss"), hosts));
     }
     faults.extend(sleeps(&mut random("sleep"), focus, hosts, members));
+    faults.extend(breaks(&mut random("breaks"), focus, hosts));
     faults.extend(policies(&mut random("policies"), focus, hosts));
     faults
 }
@@ -251,6 +259,23 @@ fn sleeps(random: &mut Random, focus: Focus, hosts: usize, members: usize) -> Ve
         faults.push(sleep);
         faults.extend(alone.then_some(cut));
     }
+}
+
+/// Replicas whose data are changed. Of two tablets the replica is the only acker, which cannot be replaced.
+fn breaks(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
+    let wanted = focus == Focus::Broken || (focus == Focus::All && random.chance(20));
+    if !wanted || hosts < 3 {
+        return Vec::new();
+    }
+    let count = random.between(1, 3);
+    let one = |_| Fault {
+        at_ms: random.between(2_000, FAULTS_END_MS - 1),
+        lasts_ms: 1,
+        kind: Kind::BreakData {
+            host: random.between(0, hosts as u64 - 1) as usize,
+        },
+    };
+    (0..count).map(one).collect()
 }
 
 /// Policies that are asked for, a few in each story.

@@ -45,6 +45,11 @@ impl World {
                 }
             }
             Kind::StallApplier { host } => self.hosts[*host].applier_stalled = true,
+            Kind::BreakData { host } => {
+                if self.serving_primary() != Some(*host) {
+                    self.hosts[*host].mysqld.broken = true;
+                }
+            }
             Kind::IsolateHost { .. }
             | Kind::CutFromCoordinators { .. }
             | Kind::CutFromTablets { .. }

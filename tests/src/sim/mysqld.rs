@@ -61,6 +61,7 @@ pub struct Replication {
     /// Grows with every connection; what was sent over an older one is not received.
     pub connection: u64,
     pub io_error: Option<(u32, String)>,
+    pub sql_error: Option<(u32, String)>,
     pub caught_up: bool,
     pub heard_ms: u64,
     /// When the source was last tried.
@@ -95,6 +96,8 @@ pub struct Mysqld {
     /// How much of the relay log is on disk for good.
     pub relay_synced: usize,
     pub schemas: BTreeSet<String>,
+    /// Its data differ from what the next transaction to apply expects.
+    pub broken: bool,
     /// Which tablets have an account here, and whether it is locked.
     pub accounts: BTreeMap<TabletAlias, bool>,
     pub replication: Option<Replication>,
@@ -160,6 +163,7 @@ impl Mysqld {
             received: GtidSet::new(),
             relay_synced: 0,
             schemas: BTreeSet::new(),
+            broken: false,
             accounts: BTreeMap::new(),
             replication: None,
             run: Run::fresh(),
@@ -184,6 +188,7 @@ impl Mysqld {
             replication.sql = ThreadState::Off;
             replication.acknowledges = false;
             replication.io_error = None;
+            replication.sql_error = None;
         }
         self.new_connection();
     }
@@ -331,6 +336,13 @@ impl Mysqld {
         if !applying || !self.run.waiters.is_empty() || self.relay.is_empty() {
             return;
         }
+        if self.broken {
+            if let Some(replication) = &mut self.replication {
+                replication.sql = ThreadState::Off;
+                replication.sql_error = Some((1032, "the row to change is not here".to_owned()));
+            }
+            return;
+        }
         let transaction = self.relay.remove(0);
         self.relay_synced = self.relay_synced.saturating_sub(1);
         if !self.executed.has(&transaction.source, transaction.number) {
@@ -362,6 +374,7 @@ impl Mysqld {
             acknowledges: false,
             connection: 0,
             io_error: None,
+            sql_error: None,
             caught_up: false,
             heard_ms: now_ms,
             tried_ms: 0,
@@ -398,6 +411,7 @@ impl Mysqld {
                 }
                 Action::StartSqlThread => {
                     replication.sql = ThreadState::On;
+                    replication.sql_error = None;
                     return Ok(());
                 }
                 Action::RepointChannel { source } => {
@@ -476,6 +490,7 @@ impl Mysqld {
             .collect();
         self.logged = self.executed.clone();
         self.schemas = donor.schemas.clone();
+        self.broken = donor.broken;
         self.accounts = donor.accounts.clone();
         self.relay.clear();
         self.relay_synced = 0;
@@ -492,7 +507,7 @@ impl Mysqld {
             io: replication.io,
             sql: replication.sql,
             io_error: replication.io_error.clone(),
-            sql_error: None,
+            sql_error: replication.sql_error.clone(),
             caught_up: replication.caught_up,
             heartbeat_age_ms: Some(now_ms.saturating_sub(replication.heard_ms)),
             lag_ms: Some(lag_ms),

@@ -142,6 +142,8 @@ impl World {
                 if let Some(replication) = &mut state.mysqld.replication {
                     replication.sql = ThreadState::Off;
                 }
+                // Nor does it know that anything is at risk.
+                state.persisted.replaced = false;
                 Vec::new()
             }
             _ => Vec::new(),

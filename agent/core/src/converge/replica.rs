@@ -6,7 +6,7 @@ use vt_proto::{
     topology::{Endpoint, FinishedEpoch},
 };
 
-use super::{Step, View, keep_applying, kept, kept_since, running, settle_accounts};
+use super::{Step, View, acks, keep_applying, kept, kept_since, running, settle_accounts, vouch};
 use crate::{
     action::Action,
     observed::{Channel, Process, Server},
@@ -49,6 +49,9 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
         return step;
     }
     if let Some(step) = tell_unkept(view, order, server) {
+        return step;
+    }
+    if let Some(step) = tell_stuck(view, order, server) {
         return step;
     }
     if let Some(reason) = clone_reason(view, order, server) {
@@ -211,6 +214,18 @@ fn tell_unkept(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<St
     })
 }
 
+/// It has what it cannot apply. Where it acknowledges, that may be what nobody else received: the copy comes when it does so no more.
+fn tell_stuck(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> {
+    let is_known = view.persisted.clone_reason.is_some();
+    if is_known || order.acker || !view.memory.copy_is_due(view.now_ms) {
+        return None;
+    }
+    let (code, text) = server.channel.as_ref()?.sql_error.as_ref()?;
+    Some(Step::record(Record::CloneNeeded {
+        reason: format!("it cannot apply what it received: {text} (error {code})"),
+    }))
+}
+
 fn clone_reason(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<String> {
     if let Some(reason) = &view.persisted.clone_reason {
         return Some(reason.clone());
@@ -271,6 +286,9 @@ fn connect(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<Step> 
     if channel.source != *order.source {
         return Some(repoint(view, order, server, channel));
     }
+    if let Some(step) = vouch(view, server) {
+        return Some(step);
+    }
     // On disk before the first acknowledgement. Where it may have forgotten some, only catching up changes that.
     if order.acker && view.persisted.acking.is_none() && !view.persisted.replaced {
         return Some(acks(view, server));
@@ -305,13 +323,26 @@ fn forget_copied(view: &View<'_>, server: &Server, channel: &Channel) -> Step {
         .unwrap_or_else(|| Step::blocked("what came with the donor's channel is being applied"))
 }
 
-/// Host and port only, with the SQL thread running: a full CHANGE throws away what is received and not yet applied.
+/// Host and port only, with the SQL thread running: else the CHANGE throws away what is received and not yet applied. The thread may stop
+/// on an error at this very moment; so what it acknowledged counts as forgotten until it is seen to be still there. Where it has
+/// stopped, only other data help, and the source has all of it.
 fn repoint(view: &View<'_>, order: &Order<'_>, server: &Server, channel: &Channel) -> Step {
     if channel.io != ThreadState::Off {
         return view.attempt(Action::StopIoThread);
     }
-    if let Some(step) = keep_applying(view, server) {
+    let has_unapplied = !server.executed.contains(&server.received);
+    if has_unapplied
+        && view.memory.stopped.is_none()
+        && let Some(step) = keep_applying(view, server)
+    {
         return step;
+    }
+    let (boot_id, uuid) = (&view.observed.boot_id, &server.server_uuid);
+    let is_intact = !view.persisted.is_amnesiac(boot_id, Some(uuid));
+    if has_unapplied && view.persisted.acking.is_some() && is_intact {
+        return Step::record(Record::RelayLogAtRisk {
+            received: server.received.clone(),
+        });
     }
     view.attempt(Action::RepointChannel {
         source: order.source.clone(),
@@ -325,13 +356,6 @@ fn start_io(view: &View<'_>, channel: &Channel) -> Step {
         }
         _ => view.attempt(Action::StartIoThread),
     }
-}
-
-fn acks(view: &View<'_>, server: &Server) -> Step {
-    Step::record(Record::Acks {
-        boot_id: view.observed.boot_id.clone(),
-        server_uuid: server.server_uuid.clone(),
-    })
 }
 
 /// Once it has caught up, it answers for what it acknowledges from now on.

@@ -1,6 +1,6 @@
 //! Goal: acknowledge nothing of an older epoch any more, then tell what was received. Only a STOP that returned counts.
 
-use super::{Step, View, fence, keep_applying, running};
+use super::{Step, View, fence, keep_applying, running, vouch};
 use crate::{action::Action, claims};
 
 /// A mysqld that does not answer may still acknowledge: after this it is killed, for a dead acker acknowledges nothing.
@@ -25,7 +25,9 @@ pub(super) fn step(view: &View<'_>) -> Step {
     if !stopped {
         return stop(view);
     }
-    keep_applying(view, server).unwrap_or_else(Step::rest)
+    vouch(view, server)
+        .or_else(|| keep_applying(view, server))
+        .unwrap_or_else(Step::rest)
 }
 
 /// It answered before and does not now. One that is starting cannot acknowledge: replication starts by command only.

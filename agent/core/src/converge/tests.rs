@@ -25,6 +25,7 @@ mod disk;
 mod model;
 mod primary;
 mod push;
+mod stuck;
 mod table;
 mod unkept;
 

@@ -50,7 +50,10 @@ pub fn candidates(
             } else {
                 is_revoked(situation, report)
             };
-            if !stopped || position.received.union(&position.executed) != *maximum {
+            if !stopped
+                || cannot_apply(report).is_some()
+                || position.received.union(&position.executed) != *maximum
+            {
                 return None;
             }
             let acker = situation.record().ackers.contains(&tablet.alias);
@@ -88,6 +91,16 @@ pub fn position(report: &Report) -> Option<&GtidPosition> {
         return None;
     }
     report.gtid.as_ref()
+}
+
+/// Whether applying has stopped on an error while there is something to apply: it may never have all that it received.
+pub fn cannot_apply(report: &Report) -> Option<&str> {
+    let replication = report.replication.as_ref()?;
+    let gtid = report.gtid.as_ref()?;
+    let has_stopped = replication.stuck || replication.sql == ThreadState::Off;
+    let has_backlog = !gtid.executed.contains(&gtid.received);
+    let error = replication.error.as_deref();
+    error.filter(|_| has_stopped && has_backlog)
 }
 
 /// What a tablet that has stopped received of the one history: without transactions of older epochs that nobody kept.
@@ -308,7 +321,7 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
     let has_exactly = |alias: &TabletAlias, wanted: &GtidSet| {
         let report = situation
             .answer(alias)
-            .filter(|report| !report.has_bad_disk());
+            .filter(|report| !report.has_bad_disk() && cannot_apply(report).is_none());
         let position = report.and_then(position);
         position.is_some_and(|position| position.received == *wanted)
     };
@@ -332,7 +345,14 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
         has_exactly(alias, &maximum) && situation.is_promotable(alias)
     };
     if !sets.iter().any(able) {
-        return Err("the acker that has the most may not be promoted".to_owned());
+        let failing = record.ackers.iter().find_map(|acker| {
+            let error = cannot_apply(situation.answer(acker)?)?;
+            Some(format!(": {acker} cannot apply it: {error}"))
+        });
+        return Err(format!(
+            "no acker that has the most can be promoted{}",
+            failing.unwrap_or_default()
+        ));
     }
     Ok(maximum)
 }

@@ -167,8 +167,16 @@ pub const CLASSES: &[Class] = &[
         "a replica's thread has stopped",
         "the agent sees it",
         Acts,
-        "the thread is started again; what is received and not applied is never thrown away. One that the source refuses is copied from the primary; an applier that stops on an error is shown",
+        "the thread is started again. One that the source refuses is copied from the primary",
         "at once"
+    ),
+    class!(
+        "",
+        "a replica cannot apply what it received",
+        "its applier stops on an error, and starting it again does not help",
+        Acts,
+        "an acker leaves the ackers first; then its data are replaced by a copy of the primary's. Meanwhile it is no successor",
+        "15 s; the next copy for this reason not within 10 minutes"
     ),
     class!(
         "F14",

@@ -14,8 +14,8 @@ use vt_proto::{
 use super::{
     Situation, Verdict,
     candidate::{
-        ackers_after_failover, candidates, is_fenced_alive, is_revoked, position, prospect,
-        received,
+        ackers_after_failover, candidates, cannot_apply, is_fenced_alive, is_revoked, position,
+        prospect, received,
     },
     drain,
     evidence::{Death, death, doubt, lost_start},
@@ -197,9 +197,16 @@ pub fn revoking(situation: &Situation<'_>, previous: &TabletAlias, reason: &str)
     }
     let Some(best) = able.first() else {
         // Whoever has it may have more, which nobody kept; the former primary may have it without.
-        let why_not = format!(
+        let mut why_not = format!(
             "no tablet that answers and may be promoted has exactly {maximum}: bring back one that has it"
         );
+        for tablet in situation.promotable() {
+            let report = situation.answer(&tablet.alias);
+            if let Some(error) = report.and_then(cannot_apply) {
+                let alias = &tablet.alias;
+                why_not += &format!(", or let {alias} apply what it received: {error}");
+            }
+        }
         return reveal_previous(situation, previous, why_not);
     };
     if best.backlog > 0 {

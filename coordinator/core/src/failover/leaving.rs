@@ -251,6 +251,16 @@ fn why(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) ->
     if record.ackers.len() > raising::ackers_wanted(record) && record.ackers.last() == Some(acker) {
         return Some("there are more ackers than the policy needs".to_owned());
     }
+    let replication = report.replication.as_ref();
+    if let Some(stuck) = replication.filter(|replication| replication.stuck) {
+        let error = stuck
+            .error
+            .as_deref()
+            .unwrap_or("an error that it told before");
+        return Some(format!(
+            "it cannot apply what it received, and needs a copy: {error}"
+        ));
+    }
     let unkept = unkept(situation, primary, report);
     (!unkept.is_empty()).then(|| {
         format!(

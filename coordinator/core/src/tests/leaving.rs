@@ -100,6 +100,39 @@ fn an_acker_that_needs_a_copy_leaves_first() {
 }
 
 #[test]
+fn an_acker_that_cannot_apply_leaves_first() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    let replication = stage.replication(2);
+    replication.sql = ThreadState::Off;
+    replication.error = Some("the row to change is not here".to_owned());
+    stage.pass(3 * LOST_MS, &[]);
+    // Its agent starts it again; until that is known not to help, it stays.
+    assert_eq!(stage.set(0).leaving, None);
+    stage.replication(2).stuck = true;
+    stage.pass(400, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert!(event.message.contains("is not here"), "{}", event.message);
+}
+
+#[test]
+fn one_that_cannot_apply_is_no_successor() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.position(2, "A:1-10", "A:1-12");
+    let replication = stage.replication(2);
+    replication.sql = ThreadState::Off;
+    replication.error = Some("the row to change is not here".to_owned());
+    stage.everybody_reports();
+    stage.exit(0);
+    stage.reports(0);
+    let set = stage.set(0);
+    assert!(set.restart_after.is_some(), "{set:?}");
+    let (_, event) = stage.core.state().events.back().unwrap();
+    let (_, why) = event.evidence.last().unwrap();
+    assert!(why.contains("zone1-102 cannot apply it"), "{why}");
+}
+
+#[test]
 fn a_primary_that_dies_after_an_acker_left_has_a_successor() {
     let mut stage = losing();
     stage.pass(LOST_MS + 400, &[]);

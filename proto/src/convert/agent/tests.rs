@@ -77,6 +77,7 @@ fn full_report() -> Report {
             lag_ms: Some(5),
             error: Some("no".to_owned()),
             source_uuid: Some("source".to_owned()),
+            stuck: true,
         }),
         super_read_only: Some(false),
         semi_sync_source: Some(true),

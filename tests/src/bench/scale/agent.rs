@@ -248,6 +248,7 @@ impl Agent {
                     lag_ms: Some(0),
                     error: None,
                     source_uuid: None,
+                    stuck: false,
                 });
             }
             Some(Goal::Revoke(_) | Goal::Fence(_) | Goal::Reveal(_)) => {

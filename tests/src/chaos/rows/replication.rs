@@ -6,7 +6,7 @@ use crate::chaos::{
     step::{
         Step::{
             Begin, BeginAsRoot, CutData, HealNetwork, Hold, Isolate, Moves, Pause, Repaired,
-            Signal, Sql, Start, Swept, Switchover, Writes,
+            Signal, Sql, Start, Swept, SwitchoverWhenFit, Writes,
         },
         Who::{First, Primary, Replicas, Second},
     },
@@ -169,7 +169,7 @@ pub const ROWS: &[Row] = &[
             Moves,
             HealNetwork,
             Repaired(30_000),
-            Switchover(Primary),
+            SwitchoverWhenFit(Primary),
             Writes,
         ],
     )

@@ -325,6 +325,7 @@ fn replicating() {
                 h.channel().source = endpoint(9);
                 h.channel().io = ThreadState::Off;
                 h.channel().sql = ThreadState::Off;
+                h.server().received = set("A:1-12,B:1-5");
             },
             Do(Action::StartSqlThread),
         ),
