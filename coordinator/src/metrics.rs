@@ -50,6 +50,7 @@ pub struct DiskMetrics {
     pub batches_per_flush: Histogram,
     pub free_bytes: Gauge,
     pub full: Gauge,
+    pub stalled: Gauge,
 }
 
 impl Default for DiskMetrics {
@@ -59,6 +60,7 @@ impl Default for DiskMetrics {
             batches_per_flush: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             free_bytes: Gauge::default(),
             full: Gauge::default(),
+            stalled: Gauge::default(),
         }
     }
 }
@@ -84,6 +86,11 @@ impl DiskMetrics {
             "disk_full",
             "1 if the disk is almost full and no proposals are taken, 2 if writes wait for space",
             self.full.clone(),
+        );
+        registry.register(
+            "disk_stalled",
+            "1 while the disk has owed an answer for more than 1.5 s",
+            self.stalled.clone(),
         );
     }
 }

@@ -74,6 +74,7 @@ pub struct Node {
     seen: Option<NodeStatus>,
     last_tick_ms: u64,
     was_leader: bool,
+    was_stalled: bool,
     stopped: Option<StopReason>,
 }
 
@@ -125,6 +126,7 @@ impl Node {
             seen: None,
             last_tick_ms: clock::now().monotonic_ms,
             was_leader: false,
+            was_stalled: false,
             stopped: None,
         };
         node.outbox.set_members(&node.member.addresses());
@@ -314,7 +316,23 @@ impl Node {
             info!(leads, "leadership changed");
             self.publish_status(now);
         }
+        self.tell_of_stall();
         Ok(())
+    }
+
+    fn tell_of_stall(&mut self) {
+        let stalled = self.member.disk_stalled();
+        if stalled == self.was_stalled {
+            return;
+        }
+        self.was_stalled = stalled;
+        if stalled {
+            warn!(
+                "a write to the raft log does not come back: this member does not lead while another can; look at the disk of its data directory"
+            );
+        } else {
+            info!("the disk answers again");
+        }
     }
 
     fn carry_out(&mut self, now: Now, output: Output) -> anyhow::Result<()> {
@@ -328,6 +346,11 @@ impl Node {
             Output::Write { sequence, batch } => {
                 if !self.disk.write(sequence, batch) {
                     bail!("the storage thread does not take what must be written");
+                }
+            }
+            Output::Probe { sequence } => {
+                if !self.disk.probe(sequence) {
+                    bail!("the storage thread does not take what it is to try");
                 }
             }
             Output::Done { token, outcome } => self.waiting.written(token, outcome),
@@ -375,6 +398,7 @@ impl Node {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let metrics = &self.metrics;
         metrics.leader.set(i64::from(status.is_leader));
+        metrics.disk.stalled.set(i64::from(status.disk_stalled));
         metrics.term.set(number(status.term));
         metrics.applied_index.set(number(status.applied));
         metrics.commit_index.set(number(status.commit));

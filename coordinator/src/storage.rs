@@ -42,6 +42,11 @@ pub trait Storage: Send {
     /// All of the batch or, after a crash, nothing of it. After [`StorageError::Full`] nothing has changed either.
     fn persist(&mut self, batch: &Batch) -> Result<(), StorageError>;
 
+    /// Returns when the disk has shown that a batch would be on it now, without changing anything.
+    fn probe(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// A small part of what was left for later. `idle`: nothing else waits.
     fn work(&mut self, idle: bool) -> Result<(), StorageError> {
         let _ = idle;

@@ -15,6 +15,7 @@ mod network;
 mod operator;
 mod sabotage;
 mod serve;
+mod stalled;
 mod watcher;
 mod world;
 

@@ -19,6 +19,8 @@ use vt_tests::group::{Focus, Outcome, Plan, Sabotage, run};
 const SEEDS_DEFAULT: u64 = 500;
 /// Seeds within which each sabotage must be noticed: the rarest, a forgotten vote, shows in 18 of a thousand.
 const SABOTAGE_SEEDS_MAX: u64 = 1_000;
+/// Seeds in which the disk of the leader hangs.
+const HANGING_SEEDS: u64 = 100;
 /// Failing seeds after which a run ends.
 const FAILING_ENOUGH: usize = 20;
 /// Lines of the shortest trace that are shown.
@@ -178,6 +180,25 @@ fn groups_are_safe_under_faults_and_whole_after_them() {
     let count = number("VT_GROUP_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let seeds: Vec<u64> = (first..first + count).collect();
     demand_none(&failing(&seeds, Plan::of, |_| true, FAILING_ENOUGH));
+}
+
+/// A leader that cannot write decides nothing: another one must, soon, whatever the weather is.
+#[test]
+fn another_leads_when_the_disk_of_the_leader_hangs() {
+    let seeds: Vec<u64> = (1..=HANGING_SEEDS).collect();
+    let plan = |seed| Plan {
+        focus: Focus::DiskOfLeader,
+        ..Plan::of(seed)
+    };
+    let found = failing(&seeds, plan, |_| true, FAILING_ENOUGH);
+    if let Some((seed, _)) = found.first() {
+        let story = tell(&Plan {
+            trace: true,
+            ..plan(*seed)
+        });
+        let from = story.trace.len().saturating_sub(TRACE_LINES_SHOWN);
+        panic!("{}\n{found:#?}", story.trace[from..].join("\n"));
+    }
 }
 
 /// Each of these breaks one rule on which the members rely; a checker must notice, or it would not notice a real mistake either.

@@ -72,6 +72,9 @@ use window::{Entry, Window};
 
 /// The longest time between two ticks that the shell may leave.
 pub const TICK_MS: u64 = 50;
+/// After so long without an answer a coordinator's disk counts as stalled. A flush that waits for others, or for the caches of a
+/// device, takes tenths of a second; and a leader that is dead is replaced after about as long.
+pub const DISK_STALL_MS: u64 = 1_500;
 /// How long a proposal may stay unanswered before another is made; the compare-and-set lets only one of them win.
 pub const PROPOSAL_PATIENCE_MS: u64 = 2_000;
 

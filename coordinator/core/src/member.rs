@@ -24,6 +24,7 @@ mod group;
 mod input;
 mod leadership;
 mod membership;
+mod stall;
 mod status;
 mod transfer;
 mod waiting;
@@ -34,6 +35,7 @@ pub use input::{
 pub use status::{MemberStatus, NodeStatus, Part};
 pub use transfer::{CHUNK_BYTES, SNAPSHOT_BYTES_MAX};
 
+use stall::Patience;
 use transfer::{Receiver, Senders};
 use waiting::{Reads, Writes};
 
@@ -143,6 +145,7 @@ pub struct Member {
     lonely_ticks: u32,
     /// The newest format that each of the others understands.
     heard_formats: BTreeMap<u64, u32>,
+    patience: Patience,
     disk_full: bool,
     /// Since it leads with a full disk.
     full_ticks: u32,
@@ -203,6 +206,7 @@ impl Member {
             last_heard_ms: BTreeMap::new(),
             lonely_ticks: 0,
             heard_formats: BTreeMap::new(),
+            patience: Patience::default(),
             disk_full: false,
             full_ticks: 0,
             removed: false,
@@ -266,6 +270,7 @@ impl Member {
     }
 
     fn tick(&mut self, now: Now) {
+        self.watch_disk();
         self.peer.tick();
         self.step(now, Event::Tick);
         self.writes.tick(now.monotonic_ms, &mut self.outputs);

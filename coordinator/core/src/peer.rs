@@ -184,6 +184,7 @@ pub struct Peer {
     /// How long the snapshot that is held ready was not received by anybody.
     snapshot_idle_ticks: u32,
     last_hard_state: wire::RaftHardState,
+    electable: bool,
 }
 
 impl Peer {
@@ -221,6 +222,7 @@ impl Peer {
             snapshot_ticks: BTreeMap::new(),
             snapshot_idle_ticks: 0,
             last_hard_state,
+            electable: true,
         };
         if peer.membership().voters == [config.id] {
             // There is nobody to wait for.
@@ -232,7 +234,7 @@ impl Peer {
 
     /// One tick passed.
     pub fn tick(&mut self) {
-        if !self.installs_snapshot() {
+        if self.may_campaign() || self.is_leader() {
             self.node.tick();
         }
         self.give_up_lost_snapshots();
@@ -254,7 +256,7 @@ impl Peer {
             // The leader remembers more than this member has only if its disk was lost; what is there must do.
             message.commit = message.commit.min(self.node.raft.raft_log.last_index());
         }
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installs_snapshot() {
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
             // The leader that wanted to hand over goes on leading.
             return Ok(());
         }
@@ -264,12 +266,23 @@ impl Peer {
         Ok(())
     }
 
-    /// A snapshot of the leader is on its way to the disk. The library counts it as applied when it is there, and panics if it is
-    /// to campaign before: the entries that it wants to look through are gone.
-    fn installs_snapshot(&self) -> bool {
-        self.unpersisted
-            .iter()
-            .any(|(_, snapshot)| snapshot.is_some())
+    /// A snapshot of the leader may be on its way to the disk. The library counts it as applied when it is there, and panics if
+    /// it is to campaign before: the entries that it wants to look through are gone.
+    fn may_campaign(&self) -> bool {
+        let mut unpersisted = self.unpersisted.iter();
+        self.electable && unpersisted.all(|(_, snapshot)| snapshot.is_none())
+    }
+
+    /// Whether it may be elected: one that cannot promise anything, for its disk hangs, only delays those who can.
+    pub fn set_electable(&mut self, electable: bool) {
+        self.electable = electable;
+    }
+
+    /// Neither leads nor wants to any more, and waits for another one that does.
+    pub fn step_down(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.keep_election_ticks();
     }
 
     /// Appends an entry to the log of the group; whether it is committed is seen in a later [`Ready`].
@@ -387,6 +400,12 @@ impl Peer {
         self.keep_election_ticks();
     }
 
+    /// Messages that wait for the next ready value.
+    #[cfg(test)]
+    pub(crate) fn unsent(&self) -> usize {
+        self.node.raft.msgs.len()
+    }
+
     fn commit(&mut self, entries: Vec<raft::eraftpb::Entry>) -> Result<Vec<Committed>, PeerError> {
         let mut committed = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -417,8 +436,7 @@ impl Peer {
     fn step_down_if_left_out(&mut self) {
         let me = self.node.raft.id;
         if self.is_leader() && self.node.raft.prs().get(me).is_none() {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, raft::INVALID_ID);
+            self.step_down();
         }
     }
 

@@ -173,6 +173,7 @@ fn status(core: &Core, status: &NodeStatus) -> wire::CoordinatorStatusResponse {
         log_bytes: status.log_bytes,
         state_hash: core.state().hash(),
         disk_full: status.disk_full,
+        disk_stalled: status.disk_stalled,
         waits_for: status.membership_waits.clone().unwrap_or_default(),
         uptime_ms: 0,
         resident_bytes: 0,

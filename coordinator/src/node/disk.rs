@@ -35,6 +35,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 struct Write {
     sequence: u64,
     batch: Batch,
+    /// The disk is to show that it takes things, also where nothing is to be written.
+    probe: bool,
 }
 
 /// What the disk says.
@@ -79,7 +81,23 @@ impl Disk {
 
     /// Hands a batch over; false if more than [`WRITES_MAX`] wait or the thread has ended.
     pub(crate) fn write(&self, sequence: u64, batch: Batch) -> bool {
-        self.writes.try_send(Write { sequence, batch }).is_ok()
+        let probe = false;
+        let write = Write {
+            sequence,
+            batch,
+            probe,
+        };
+        self.writes.try_send(write).is_ok()
+    }
+
+    /// The same with nothing to write: answered when something would be on disk.
+    pub(crate) fn probe(&self, sequence: u64) -> bool {
+        let write = Write {
+            sequence,
+            batch: Batch::default(),
+            probe: true,
+        };
+        self.writes.try_send(write).is_ok()
     }
 }
 
@@ -106,9 +124,12 @@ impl Writer {
         self.look()?;
         match self.writes.recv_timeout(LOOK_EVERY) {
             Ok(first) => {
-                let (sequence, batch) = self.gather(first);
-                self.write(&batch)?;
-                self.tell(Ok(Told::Written(sequence)))?;
+                let all = self.gather(first);
+                if all.probe && all.batch.is_empty() {
+                    self.probe()?;
+                }
+                self.write(&all.batch)?;
+                self.tell(Ok(Told::Written(all.sequence)))?;
                 self.work(false)
             }
             Err(RecvTimeoutError::Timeout) => self.work(true),
@@ -116,29 +137,35 @@ impl Writer {
         }
     }
 
-    /// Everything that waits, as one batch, and the number of the last.
-    fn gather(&self, first: Write) -> (u64, Batch) {
+    /// Everything that waits, as one batch, with the number of the last.
+    fn gather(&self, first: Write) -> Write {
         let bytes_of = |batch: &Batch| batch.entries.iter().map(|e| e.data.len()).sum::<usize>();
-        let Write {
-            mut sequence,
-            mut batch,
-        } = first;
-        let mut bytes = bytes_of(&batch);
+        let mut all = first;
+        let mut bytes = bytes_of(&all.batch);
         let mut count = 1u32;
-        while batch.entries.len() < ENTRIES_PER_FLUSH_MAX && bytes < BYTES_PER_FLUSH_MAX {
+        while all.batch.entries.len() < ENTRIES_PER_FLUSH_MAX && bytes < BYTES_PER_FLUSH_MAX {
             let Ok(next) = self.writes.try_recv() else {
                 break;
             };
-            sequence = next.sequence;
             bytes += bytes_of(&next.batch);
-            batch.merge(next.batch);
+            all.sequence = next.sequence;
+            all.batch.merge(next.batch);
+            all.probe |= next.probe;
             count += 1;
         }
         self.metrics
             .disk
             .batches_per_flush
             .observe(f64::from(count));
-        (sequence, batch)
+        all
+    }
+
+    fn probe(&mut self) -> Result<(), Ended> {
+        match self.storage.probe() {
+            // That there is no space is told by what is written next, and by a look at it.
+            Ok(()) | Err(StorageError::Full { .. }) => Ok(()),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Returns when it is on disk, however long there is no space for it.

@@ -90,6 +90,7 @@ fn conforms(mut open: impl FnMut() -> Box<dyn Storage>) {
     for batch in life() {
         let mut storage = open();
         assert_eq!(storage.load().unwrap(), expected);
+        storage.probe().unwrap();
         storage.persist(&batch).unwrap();
         expected.apply(&batch);
     }
@@ -103,6 +104,7 @@ fn conforms_in_one_life(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(storage.load().unwrap(), expected);
     for batch in life() {
         storage.persist(&batch).unwrap();
+        storage.probe().unwrap();
         expected.apply(&batch);
     }
     assert_eq!(storage.load().unwrap(), expected);

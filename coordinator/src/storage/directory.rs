@@ -263,6 +263,11 @@ impl Storage for DiskStorage {
         Ok(())
     }
 
+    fn probe(&mut self) -> Result<(), StorageError> {
+        let probed = self.log.probe();
+        probed.map_err(|error| self.at().io(&self.log.path(), error))
+    }
+
     fn work(&mut self, idle: bool) -> Result<(), StorageError> {
         self.finish_snapshot(false)?;
         self.adopt_snapshot()?;

@@ -95,6 +95,8 @@ pub enum Focus {
     All,
     /// Many short lives and leaders that cannot be reached: elections upon elections.
     Elections,
+    /// One alone: the disk of whoever leads hangs, and stays so until everything is healed.
+    DiskOfLeader,
 }
 
 /// Kinds that make elections.
@@ -102,6 +104,13 @@ const OF_ELECTIONS: [usize; 6] = [0, 1, 2, 7, 8, 9];
 
 /// The faults of a seed. Each seed leaves out some kinds altogether, so that the others get deep.
 pub(super) fn schedule(random: &mut Random, focus: Focus) -> Vec<Fault> {
+    if focus == Focus::DiskOfLeader {
+        return vec![Fault {
+            at_us: random.between(1_500, 2_500) * MS,
+            until_us: FAULTS_END_MS * MS,
+            kind: Kind::DiskStall(Whom::Leader),
+        }];
+    }
     let mut kinds: Vec<usize> = (0..KINDS).filter(|_| random.chance(45)).collect();
     let mut count = random.between(1, 24);
     let mut long_ms = *random.pick(&[300u64, 1_000, 3_000]);

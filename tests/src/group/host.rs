@@ -6,7 +6,7 @@ use vt_coordinator_core::{
     TICK_MS,
     event::Now,
     member::{Input, Limits, Member, MemberConfig, NodeStatus, Output, StopReason, Token},
-    peer::Stored,
+    peer::{Batch, Stored},
 };
 
 use super::{
@@ -277,6 +277,10 @@ impl World {
                 if self.sabotage == Some(Sabotage::ReplyBeforeFsync) {
                     self.input(host, Input::Written { sequence });
                 }
+                self.flush(host, life);
+            }
+            Output::Probe { sequence } => {
+                self.hosts[host].disk.write(sequence, Batch::default());
                 self.flush(host, life);
             }
             Output::Done { token, outcome } => self.done(host, token, outcome),

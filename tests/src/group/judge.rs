@@ -101,6 +101,11 @@ impl Judge {
         self.memberships.values().next_back()
     }
 
+    /// How many writes clients were told of.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
     /// How many terms had a leader.
     pub(super) fn terms(&self) -> u64 {
         self.leaders.len() as u64

@@ -112,6 +112,11 @@ pub(super) enum Happening {
     FaultEnds {
         index: usize,
     },
+    /// The group must do without the member whose disk hangs.
+    WithoutHung {
+        host: usize,
+        told: Option<usize>,
+    },
     Operate,
     Watch {
         watcher: usize,
@@ -139,6 +144,7 @@ pub(super) struct World {
     pub(super) prepared: bool,
     pub(super) history: History,
     pub(super) judge: Judge,
+    pub(super) focus: Focus,
     faults: Vec<Fault>,
     /// What a fault that goes on has hit.
     hit: BTreeMap<usize, Vec<usize>>,
@@ -203,6 +209,7 @@ impl World {
             history: History::default(),
             judge: Judge::new(first),
             random: random.fork("world"),
+            focus: plan.focus,
             faults,
             hit: BTreeMap::new(),
             only_faults: plan.only_faults.clone(),
@@ -318,6 +325,7 @@ impl World {
             }
             Happening::FaultBegins { index } => self.fault_begins(index),
             Happening::FaultEnds { index } => self.fault_ends(index),
+            Happening::WithoutHung { host, told } => self.without_hung(host, told),
             Happening::Operate => self.operate(),
             Happening::Watch { watcher } => self.watch(watcher),
             Happening::Heal => self.heal(),
@@ -383,7 +391,7 @@ impl World {
             }
             Kind::DiskStall(whom) => {
                 let host = self.whom(whom);
-                self.hosts[host].disk.stalled_until_us = until_us;
+                self.stall_disk(host, until_us);
             }
             Kind::DiskFull(whom) => {
                 hit.push(self.whom(whom));

@@ -8,6 +8,7 @@ use super::{
     writes::{BAD_DISK_MS, CUT_OFF_MS, HANDOVER_PAUSE_MS, HANGING_MS},
 };
 use crate::{
+    DISK_STALL_MS,
     health::{OWN_STALL_MS, SILENCE_MS},
     mass_failure::MASS_FAILURE_HOLD_MS,
 };
@@ -225,6 +226,15 @@ pub const CLASSES: &[Class] = &[
         Shown,
         "queries go on, nothing fails over; `vt_coordinator_leader` is for an alert",
         "none"
+    ),
+    class!(
+        "",
+        "the leading coordinator's disk hangs",
+        "its disk owes an answer; where there is nothing to write it is tried once a second",
+        Acts,
+        "another coordinator leads; `vt_coordinator_disk_stalled` is for an alert",
+        "{} ms after a write began",
+        DISK_STALL_MS
     ),
     class!(
         "F20",

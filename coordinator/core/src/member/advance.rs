@@ -22,6 +22,7 @@ impl Member {
         self.follow_leadership(now);
         if (self.core_leads || !self.peer.is_leader())
             && self.peer.leader_id().is_some()
+            && self.in_flight.len() < WRITES_MAX
             && let Some(context) = self.reads.begin_round(now.monotonic_ms)
         {
             self.peer.read_index(context);
@@ -122,6 +123,7 @@ impl Member {
                 self.peer.persisted(number);
             }
             self.send_all(write.messages);
+            self.disk_answered();
         }
     }
 

@@ -75,6 +75,7 @@ impl Member {
             self.heard_formats.insert(from, message.formats);
         }
         match message.body.ok_or(MessageRefused::Empty)? {
+            Body::Raft(raft) if self.is_deaf(raft.term) => drop(raft),
             Body::Raft(raft) if raft.from == from => self.peer.step(raft)?,
             Body::Chunk(chunk) => self.chunk(from, chunk)?,
             Body::Progress(progress) => match self.senders.progress(from, &progress) {

@@ -70,6 +70,8 @@ pub enum Output {
     Send(Box<wire::MemberMessage>),
     /// To be written in the order of sequences, each whole or not at all; answered by [`Input::Written`].
     Write { sequence: u64, batch: Batch },
+    /// Nothing is to be written: the disk is to show, in the order of sequences, that it would be. Answered alike.
+    Probe { sequence: u64 },
     Done {
         token: Token,
         outcome: Result<Revision, WriteError>,

@@ -130,6 +130,7 @@ impl Member {
             log_start: self.peer.log_start_index(),
             log_bytes: self.peer.log_bytes(),
             disk_full: self.disk_full,
+            disk_stalled: self.disk_stalled(),
             membership: self.membership.clone(),
             membership_waits: self.membership_waits.clone(),
             members: self.member_statuses(now),

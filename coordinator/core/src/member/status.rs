@@ -45,6 +45,8 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// Its disk takes nothing now.
     pub disk_full: bool,
+    /// Its disk has owed an answer for too long.
+    pub disk_stalled: bool,
     pub membership: Membership,
     /// What a change of membership waits for.
     pub membership_waits: Option<String>,

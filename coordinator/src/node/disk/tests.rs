@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -23,6 +23,7 @@ struct Disc {
     full: AtomicBool,
     damaged: AtomicBool,
     free: Mutex<Option<Free>>,
+    probes: AtomicU32,
 }
 
 struct FullAtTimes {
@@ -46,6 +47,20 @@ impl Storage for FullAtTimes {
         }
         self.recovered = true;
         self.inner.persist(batch)
+    }
+
+    fn probe(&mut self) -> Result<(), StorageError> {
+        self.disc.probes.fetch_add(1, Ordering::SeqCst);
+        let path = PathBuf::from("log");
+        if self.disc.damaged.load(Ordering::SeqCst) {
+            let source = io::ErrorKind::InvalidData.into();
+            return Err(StorageError::Io { path, source });
+        }
+        if self.disc.full.load(Ordering::SeqCst) {
+            let source = io::ErrorKind::StorageFull.into();
+            return Err(StorageError::Full { path, source });
+        }
+        Ok(())
     }
 
     fn recover(&mut self) -> Result<(), StorageError> {
@@ -144,6 +159,29 @@ async fn what_is_not_there_after_a_full_disk_is_no_success() {
     disc.damaged.store(true, Ordering::SeqCst);
     assert!(disk.write(1, entry(1)));
     assert!(matches!(next(&mut disk).await, Told::Space(_)));
+    let told = timeout(LONG, disk.written.recv()).await.unwrap().unwrap();
+    assert!(matches!(told, Err(StorageError::Io { .. })));
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_disk_is_tried_and_answers_in_turn() {
+    let (disc, inner) = (Arc::<Disc>::default(), MemoryStorage::default());
+    let (mut disk, thread) = start(&disc, &inner);
+    let probes = || disc.probes.load(Ordering::SeqCst);
+    // What waits behind other batches with nothing to write costs nothing.
+    assert!(disk.write(1, Batch::default()));
+    assert!(matches!(next(&mut disk).await, Told::Written(1)));
+    assert_eq!(probes(), 0);
+    assert!(disk.probe(2));
+    assert!(matches!(next(&mut disk).await, Told::Written(2)));
+    assert_eq!(probes(), 1);
+    // No space is told by those who need some; a disk that fails is told at once.
+    disc.full.store(true, Ordering::SeqCst);
+    assert!(disk.probe(3));
+    assert!(matches!(next(&mut disk).await, Told::Written(3)));
+    disc.damaged.store(true, Ordering::SeqCst);
+    assert!(disk.probe(4));
     let told = timeout(LONG, disk.written.recv()).await.unwrap().unwrap();
     assert!(matches!(told, Err(StorageError::Io { .. })));
     thread.join().unwrap();

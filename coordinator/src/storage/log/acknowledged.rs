@@ -25,6 +25,8 @@ pub(super) struct Acknowledged {
     file: Box<dyn LogFile>,
     /// Mixed into the checksums, so that the file of another directory is not taken for this one's.
     salt: u32,
+    /// What was found or written last.
+    reached: Reached,
     unsynced: bool,
 }
 
@@ -33,6 +35,7 @@ impl Acknowledged {
         let mut acknowledged = Self {
             file: folder.create(FILE)?,
             salt: crc32fast::hash(directory_id.as_bytes()),
+            reached: Reached::default(),
             unsynced: false,
         };
         for turn in 0..SLOTS as u64 {
@@ -56,13 +59,21 @@ impl Acknowledged {
         let acknowledged = Self {
             file,
             salt,
+            reached: reached.unwrap_or_default(),
             unsynced: false,
         };
         Ok((acknowledged, reached))
     }
 
     pub(super) fn put(&mut self, reached: Reached) -> io::Result<()> {
+        self.reached = reached;
         self.write(reached, reached.sequence)
+    }
+
+    /// Writes what stands in one of the slots to it again, and flushes that.
+    pub(super) fn write_again(&mut self) -> io::Result<()> {
+        self.write(self.reached, self.reached.sequence)?;
+        self.sync()
     }
 
     fn write(&mut self, reached: Reached, turn: u64) -> io::Result<()> {

@@ -299,6 +299,9 @@ fn what_was_acknowledged_survives_every_power_failure() {
         if turn % 4 == 0 {
             log.sync_acknowledged().unwrap();
         }
+        if turn % 4 == 2 {
+            log.probe().unwrap();
+        }
     }
     assert!(
         log.active.number > 5 && log.closed.len() < 5,
@@ -318,6 +321,13 @@ fn what_was_acknowledged_survives_every_power_failure() {
                 expected.iter().any(|(.., h)| *h == held),
                 "cut {cut}, choice {choice}: neither {acknowledged} nor {begun}"
             );
+            // Trying the disk claims nothing that another power failure could take away.
+            let taken_over = disk.0.lock().unwrap().steps.len();
+            log.probe().unwrap();
+            let done = disk.0.lock().unwrap().steps[taken_over..].to_vec();
+            assert!(matches!(done[..], [Step::Write(..), Step::SyncFile(_)]));
+            let again = open(&disk, None).unwrap().1;
+            assert!(again == held, "cut {cut}, choice {choice}");
             // It goes on from there, and the next opening finds that.
             let record = LogRecord::default();
             let index = held.0.last_index + 1;

@@ -142,6 +142,7 @@ pub struct Status {
     pub log_bytes: u64,
     pub state_hash: String,
     pub disk_full: bool,
+    pub disk_stalled: bool,
     pub waits_for: Option<String>,
     pub uptime_ms: u64,
     pub resident_bytes: u64,
@@ -165,6 +166,7 @@ impl Status {
             log_bytes: answer.log_bytes,
             state_hash: format!("{:016x}", answer.state_hash),
             disk_full: answer.disk_full,
+            disk_stalled: answer.disk_stalled,
             waits_for: unless_empty(answer.waits_for),
             uptime_ms: answer.uptime_ms,
             resident_bytes: answer.resident_bytes,
@@ -225,6 +227,9 @@ impl Statuses {
             }
             if it.disk_full {
                 say("its disk is full: free space in its data directory");
+            }
+            if it.disk_stalled {
+                say("its disk does not answer: another member leads meanwhile; look at the device");
             }
             if let Some(waits_for) = &it.waits_for {
                 say(waits_for);
