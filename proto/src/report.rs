@@ -196,6 +196,8 @@ pub struct Report {
     pub disk_probe: Option<DiskProbe>,
     /// What was cut off here and nobody has removed yet.
     pub lost: Lost,
+    /// Its guard was told to end, and waits for this primary to hand over.
+    pub stop_asked: bool,
 }
 
 impl Report {

@@ -107,6 +107,8 @@ pub struct Observed {
     pub disk_probe: Option<DiskProbe>,
     /// What was cut off the binary log and is kept.
     pub lost: Lost,
+    /// The guard was told to end and waits for this primary to hand over.
+    pub stop_asked: bool,
 }
 
 impl Observed {

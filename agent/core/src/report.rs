@@ -62,6 +62,7 @@ pub fn report(
         write_probe: observed.write_probe.clone(),
         disk_probe: observed.disk_probe.clone(),
         lost: observed.lost.clone(),
+        stop_asked: observed.stop_asked,
     }
 }
 

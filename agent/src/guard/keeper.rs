@@ -19,6 +19,12 @@ use super::{
 const EXIT_CODE_RESTART: i32 = 16;
 /// How long mysqld has for a clean shutdown when the guard itself is told to end.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an open primary may take to hand over before the guard ends it: some tries of a switchover.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks whether it has handed over.
+const HANDOVER_LOOK: Duration = Duration::from_millis(50);
+/// Between two words to subscribers meanwhile: without anybody who listens nothing will be handed over.
+const HANDOVER_WORD: Duration = Duration::from_secs(1);
 /// Longest time for a clean shutdown that anybody may ask for.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// An agent has one; more are people who watch.
@@ -36,6 +42,12 @@ pub enum Event {
     Terminate,
 }
 
+/// An open primary that is to hand over.
+struct Handover {
+    until: Instant,
+    told: Instant,
+}
+
 /// mysqld, and what is known about it.
 pub struct Keeper {
     config: GuardConfig,
@@ -46,6 +58,8 @@ pub struct Keeper {
     kill_at: Option<Instant>,
     /// The guard ends as soon as mysqld has.
     ending: bool,
+    /// Until when an open primary may hand over before it is ended.
+    handover: Option<Handover>,
     subscribers: Vec<SyncSender<Status>>,
     events: SyncSender<Event>,
 }
@@ -61,6 +75,7 @@ impl Keeper {
             process: None,
             kill_at: None,
             ending: false,
+            handover: None,
             subscribers: Vec::new(),
             events,
         };
@@ -75,6 +90,9 @@ impl Keeper {
         while !(self.ending && self.process.is_none()) {
             match self.next(inbox) {
                 Ok(event) => self.handle(event),
+                Err(RecvTimeoutError::Timeout) if self.handover.is_some() => {
+                    self.look_at_handover()
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill_at = None;
                     self.kill();
@@ -85,6 +103,9 @@ impl Keeper {
     }
 
     fn next(&self, inbox: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
+        if self.handover.is_some() {
+            return inbox.recv_timeout(HANDOVER_LOOK);
+        }
         match self.kill_at {
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -108,10 +129,7 @@ impl Keeper {
                 }
             }
             Event::Exited(exit) => self.exited(exit),
-            Event::Terminate => {
-                self.ending = true;
-                self.stop(TERMINATE_TIMEOUT);
-            }
+            Event::Terminate => self.terminate(),
         }
     }
 
@@ -145,6 +163,7 @@ impl Keeper {
             incarnation: self.state.incarnation,
             server,
             last_exit: self.state.last_exit.clone(),
+            stop_asked: self.handover.is_some(),
         }
     }
 
@@ -237,6 +256,7 @@ impl Keeper {
         let wants_restart = exit.code == Some(EXIT_CODE_RESTART) && !was_asked && !self.ending;
         self.process = None;
         self.kill_at = None;
+        self.handover = None;
         self.state.process = None;
         self.state.last_exit = Some(exit);
         // First the news, then the disk: the exit is true whether or not it can be written.
@@ -247,6 +267,40 @@ impl Keeper {
             && let Err(reason) = self.start(spec)
         {
             eprintln!("guard: mysqld asked to be started again after CLONE: {reason}");
+        }
+    }
+
+    /// An open primary hands over first, if anybody listens who can see to that; told once more, it does not.
+    fn terminate(&mut self) {
+        let is_first = !std::mem::replace(&mut self.ending, true);
+        let is_open = Marker::PrimaryOpen.is_set(&self.config.data_dir);
+        if !is_first || !is_open || self.process.is_none() {
+            self.handover = None;
+            return self.stop(TERMINATE_TIMEOUT);
+        }
+        let now = Instant::now();
+        self.handover = Some(Handover {
+            until: now + HANDOVER_TIMEOUT,
+            told: now,
+        });
+        self.publish();
+        self.look_at_handover();
+    }
+
+    fn look_at_handover(&mut self) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        let now = Instant::now();
+        let is_open = Marker::PrimaryOpen.is_set(&self.config.data_dir);
+        let is_over = !is_open || now >= handover.until;
+        if now.duration_since(handover.told) >= HANDOVER_WORD {
+            handover.told = now;
+            self.publish();
+        }
+        if is_over || self.subscribers.is_empty() {
+            self.handover = None;
+            self.stop(TERMINATE_TIMEOUT);
         }
     }
 

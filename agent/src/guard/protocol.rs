@@ -52,6 +52,9 @@ pub struct Status {
     pub server: Server,
     /// The latest exit; where mysqld is down, the exit of this incarnation.
     pub last_exit: Option<Exit>,
+    /// The guard was told to end, and waits for its primary to hand over first.
+    #[serde(default)]
+    pub stop_asked: bool,
 }
 
 impl Status {

@@ -315,6 +315,45 @@ fn the_end_of_the_guard_ends_mysqld_by_the_same_rule() {
     }
 }
 
+/// What becomes of a primary whose guard is told to end while somebody listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    HandsOver,
+    ToldAgain,
+    NobodyListens,
+}
+
+#[test]
+fn an_open_primary_may_hand_over_before_its_guard_ends_it() {
+    for (then, signal) in [
+        (Then::HandsOver, 15),
+        (Then::ToldAgain, 9),
+        (Then::NobodyListens, 9),
+    ] {
+        let mut lab = Lab::new(SLEEPING);
+        lab.start();
+        Marker::PrimaryOpen.set(lab.dir(), "epoch 1").unwrap();
+        let mut pushes = lab.subscribe();
+        assert!(!pushes.next().stop_asked, "{then:?}");
+        let mut guard = lab.guard.take().unwrap();
+        let pid = Pid::from_raw(guard.id().try_into().unwrap());
+        let terminate = || signal::kill(pid, signal::Signal::SIGTERM).unwrap();
+        terminate();
+        let asked = pushes.next();
+        let still_runs = matches!(asked.server, Server::Running { .. });
+        assert!(asked.stop_asked && still_runs, "{then:?}: {asked:?}");
+        match then {
+            Then::HandsOver => Marker::PrimaryOpen.clear(lab.dir()).unwrap(),
+            Then::ToldAgain => terminate(),
+            Then::NobodyListens => drop(pushes),
+        }
+        assert!(guard.wait().unwrap().success(), "{then:?}");
+        let state = fs::read_to_string(lab.dir().join(STATE_FILE)).unwrap();
+        let wanted = format!("killed by signal {signal}");
+        assert!(state.contains(&wanted), "{then:?}: {state}");
+    }
+}
+
 #[test]
 fn mysqld_outlives_a_killed_guard_and_is_adopted() {
     let mut lab = Lab::new(SLEEPING);

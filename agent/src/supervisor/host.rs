@@ -152,6 +152,7 @@ impl Host {
                 incarnation: 0,
                 server: GuardedServer::Down,
                 last_exit: None,
+                stop_asked: false,
             },
             guard_missing: None,
             guard_program,
@@ -230,6 +231,7 @@ impl Host {
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),
+            stop_asked: self.status.stop_asked,
         };
         self.probes.look(&mut observed);
         let prepared = self.layout.is_prepared();

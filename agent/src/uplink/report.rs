@@ -261,6 +261,7 @@ pub(crate) mod tests {
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),
+            stop_asked: false,
         };
         let step = Step {
             action: None,

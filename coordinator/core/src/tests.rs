@@ -85,6 +85,7 @@ fn fresh_report(index: u32) -> Report {
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),
+        stop_asked: false,
     }
 }
 

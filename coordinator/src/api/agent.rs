@@ -290,6 +290,7 @@ pub mod tests {
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),
+            stop_asked: false,
         }
     }
 }

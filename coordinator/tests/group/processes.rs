@@ -217,6 +217,7 @@ fn report() -> Report {
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),
+        stop_asked: false,
     }
 }
 

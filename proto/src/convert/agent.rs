@@ -42,6 +42,7 @@ impl From<Report> for wire::Report {
             disk_probe: report.disk_probe.map(Into::into),
             lost: report.lost.kept.into_iter().map(Into::into).collect(),
             lost_left_out: report.lost.left_out,
+            stop_asked: report.stop_asked,
         }
     }
 }
@@ -80,6 +81,7 @@ impl TryFrom<wire::Report> for Report {
                 kept: list("lost", report.lost)?,
                 left_out: report.lost_left_out,
             },
+            stop_asked: report.stop_asked,
         })
     }
 }

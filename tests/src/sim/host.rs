@@ -175,6 +175,7 @@ impl Host {
             write_probe: self.write_probe(now_ms),
             disk_probe: Some(self.disk_probe(now_ms)),
             lost: Default::default(),
+            stop_asked: false,
         }
     }
 

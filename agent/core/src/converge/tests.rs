@@ -130,6 +130,7 @@ impl Host {
                 write_probe: None,
                 disk_probe: None,
                 lost: Default::default(),
+                stop_asked: false,
             },
             persisted: Persisted {
                 cluster_id: Some("c".into()),

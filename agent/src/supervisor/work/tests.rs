@@ -161,6 +161,7 @@ impl Pair {
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),
+            stop_asked: false,
         };
         memory.follow(&desired, now_ms);
         memory.look(&observed, now_ms);

@@ -10,7 +10,7 @@ use vt_proto::{
     topology::{HISTORY_EPOCHS_MAX, Tablet},
 };
 
-use super::{Situation, drain::is_drained, restored};
+use super::{Situation, drain::departure, restored};
 use crate::durability;
 
 /// Whether this report says that the IO thread was stopped under the promise of the record's epoch, or a later one.
@@ -61,7 +61,7 @@ pub fn candidates(
                 alias: tablet.alias.clone(),
                 lonely: is_lonely(situation, &tablet.alias),
                 backlog: maximum.subtract(&position.executed).count(),
-                drained: is_drained(situation, &tablet.alias),
+                drained: departure(situation, &tablet.alias).is_some(),
                 preference: (
                     report.has_bad_disk(),
                     !acker,

@@ -292,6 +292,14 @@ pub const CLASSES: &[Class] = &[
     ),
     class!(
         "",
+        "a primary's mysqld is to be stopped",
+        "its guard was told to end (`systemctl stop vt-mysqld`)",
+        Acts,
+        "the guard waits while the primary hands over, and then ends mysqld cleanly; where nobody can take over, or told again, it kills it",
+        "10 s"
+    ),
+    class!(
+        "",
         "many primaries are silent at the same time",
         "more than 30 % of four or more replica sets",
         Acts,

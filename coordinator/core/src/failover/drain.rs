@@ -1,22 +1,54 @@
-//! Hosts that are to be maintained: their primaries hand over as in any planned switchover, as soon as another tablet is fit. Where none
-//! is, the primary stays and it is said who is missing; an emergency takes a drained tablet where nobody else has everything.
+//! Hosts that are to be maintained, and tablets whose guard was told to end mysqld: their primaries hand over as in any planned
+//! switchover, as soon as another tablet is fit. Where none is, the primary stays and it is said who is missing; an emergency takes a drained
+//! tablet where nobody else has everything.
+
+use std::fmt;
 
 use vt_proto::{
     ids::TabletAlias,
     topology::{Phase, ReplicaSet},
 };
 
-use super::{Situation, Verdict, planned::fit, table::Trigger, writes::HANDOVER_PAUSE_MS};
+use super::{
+    Situation, Verdict,
+    planned::{SWITCHOVER_MS, fit},
+    table::Trigger,
+    writes::HANDOVER_PAUSE_MS,
+};
 
-/// Whether the host of this tablet is to be maintained.
-pub fn is_drained(situation: &Situation<'_>, alias: &TabletAlias) -> bool {
-    situation.state.drains.contains_key(alias)
+/// Why a tablet is not to be primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Its host is to be maintained.
+    Drained,
+    /// Its guard was told to end mysqld, and waits for some seconds.
+    Stopping,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "drained",
+            Self::Stopping => "about to be stopped",
+        })
+    }
+}
+
+/// Whether a tablet is not to be primary, and why.
+pub fn departure(situation: &Situation<'_>, alias: &TabletAlias) -> Option<Departure> {
+    if situation.state.drains.contains_key(alias) {
+        return Some(Departure::Drained);
+    }
+    let report = situation.answer(alias);
+    let is_stopping = report.is_some_and(|report| report.stop_asked);
+    is_stopping.then_some(Departure::Stopping)
 }
 
 /// The hand-over of a drained primary, if somebody can take over.
 pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Verdict> {
+    let why = departure(situation, primary)?;
     // What was taken back is not tried again at once.
-    if !is_drained(situation, primary) || situation.phase_age_ms() < pause_ms(situation, primary) {
+    if situation.phase_age_ms() < pause_ms(situation, primary, why) {
         return None;
     }
     let record = situation.record();
@@ -24,7 +56,7 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
     let candidate = ackers.find(|acker| fit(situation, primary, acker).is_ok())?;
     let event = situation.event(
         "switchover.drain",
-        format!("{primary} is drained and is to hand over to {candidate}"),
+        format!("{primary} is {why} and is to hand over to {candidate}"),
         Vec::new(),
     );
     let switching = ReplicaSet {
@@ -38,19 +70,19 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
 }
 
 /// A record that is older than the order to drain was not changed by an attempt to follow it.
-fn pause_ms(situation: &Situation<'_>, primary: &TabletAlias) -> u64 {
+fn pause_ms(situation: &Situation<'_>, primary: &TabletAlias, why: Departure) -> u64 {
     let drain = situation.state.drains.get(primary);
     match drain.is_some_and(|drain| drain.revision > situation.set.revision) {
         true => 0,
+        // Nobody waits longer for it than a few tries take.
+        false if why == Departure::Stopping => SWITCHOVER_MS,
         false => HANDOVER_PAUSE_MS,
     }
 }
 
 /// Why a drained primary stays, for people to read.
 pub fn alarm(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String> {
-    if !is_drained(situation, primary) {
-        return None;
-    }
+    let why = departure(situation, primary)?;
     let ackers = situation.record().ackers.iter();
     let reasons: Vec<String> = ackers
         .filter_map(|acker| fit(situation, primary, acker).err())
@@ -58,10 +90,10 @@ pub fn alarm(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String>
     let is_fit = reasons.len() < situation.record().ackers.len();
     Some(match is_fit {
         true => format!(
-            "{primary} is drained and hands over soon: a switchover was taken back a moment ago"
+            "{primary} is {why} and hands over soon: a switchover was taken back a moment ago"
         ),
         false => format!(
-            "{primary} is drained and stays primary, for nobody can take over: {}",
+            "{primary} is {why} and stays primary, for nobody can take over: {}",
             reasons.join("; ")
         ),
     })

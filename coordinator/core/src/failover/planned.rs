@@ -12,7 +12,7 @@ use vt_proto::{
 use super::{
     Situation, Verdict,
     candidate::{ackers_after_switchover, is_lonely, position},
-    drain::is_drained,
+    drain::{Departure, departure},
     emergency::{answer_death, longer_history},
     evidence::death,
     table::Trigger,
@@ -79,8 +79,12 @@ pub fn fit(
             "it does not acknowledge writes, so it need not have them; wait until it does",
         );
     }
-    if is_drained(situation, candidate) {
-        return refuse("its host is drained; `vtctl host undrain` ends that");
+    match departure(situation, candidate) {
+        Some(Departure::Drained) => {
+            return refuse("its host is drained; `vtctl host undrain` ends that");
+        }
+        Some(Departure::Stopping) => return refuse("its mysqld is about to be stopped"),
+        None => {}
     }
     let Some(report) = situation.answer(candidate) else {
         return refuse("it does not answer");

@@ -1,6 +1,7 @@
 //! Hosts that are to be maintained: who hands over, when, to whom, and who stays.
 
 use super::*;
+use crate::failover::planned::SWITCHOVER_MS;
 
 fn drain(stage: &mut Stage, indexes: &[u32], drained: bool) -> Result<Revision, Refusal> {
     let aliases: Vec<TabletAlias> = indexes.iter().map(|index| alias(*index)).collect();
@@ -143,4 +144,38 @@ fn orders_are_idempotent_and_name_what_is_wrong() {
     let mut old = Stage::stable(1);
     let refusal = drain(&mut old, &[1], true).unwrap_err();
     assert!(refusal.to_string().contains("upgrade"), "{refusal}");
+}
+
+#[test]
+fn a_primary_that_is_about_to_be_stopped_hands_over() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    // A replica that stops has nothing to hand over, and gets nothing.
+    stage.report(1).stop_asked = true;
+    stage.everybody_reports();
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+
+    stage.report(0).stop_asked = true;
+    stage.everybody_reports();
+    stage.pass(SWITCHOVER_MS, &[]);
+    let candidate = alias(2);
+    assert_eq!(stage.set(0).phase, Phase::Switching { candidate });
+    assert!(stage.kinds().contains(&"switchover.drain".to_owned()));
+}
+
+#[test]
+fn one_that_nobody_can_follow_says_so_before_it_is_stopped() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    for index in [0, 1, 2] {
+        stage.report(index).stop_asked = true;
+    }
+    stage.everybody_reports();
+    stage.pass(SWITCHOVER_MS, &[]);
+    assert_eq!(stage.set(0).phase, Phase::Stable);
+    let why = blocked(&stage);
+    assert!(
+        why.contains("zone1-100 is about to be stopped and stays primary")
+            && why.contains("its mysqld is about to be stopped"),
+        "{why}"
+    );
 }

@@ -49,6 +49,7 @@ fn bare_report() -> Report {
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),
+        stop_asked: false,
     }
 }
 
@@ -120,6 +121,7 @@ fn full_report() -> Report {
             }],
             left_out: 17,
         },
+        stop_asked: true,
     }
 }
 

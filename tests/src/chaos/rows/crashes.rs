@@ -9,7 +9,7 @@ use crate::chaos::{
     step::{
         Step::{
             Blocked, Cut, HealNetwork, Isolate, LosePower, Moves, NoWrites, Pause, Repeat, Signal,
-            Sql, Start, Swept, Switchover, Writes,
+            Sql, Start, Swept, Switchover, Told, Writes,
         },
         Who::{First, Present, Primary, Replicas, Second},
     },
@@ -262,10 +262,14 @@ pub const ROWS: &[Row] = &[
     row(
         "70",
         "mysqld-ended-by-operator",
-        "another serves",
-        &[Signal(Primary, &[Guard], SIGTERM), Moves],
+        "it hands over first",
+        &[
+            Signal(Primary, &[Guard], SIGTERM),
+            Moves,
+            Told("switchover.drain"),
+        ],
     )
-    .moves(2_000),
+    .moves(500),
     row(
         "34",
         "acker-loses-power-then-primary-killed",
