@@ -17,6 +17,7 @@ mod network;
 pub(crate) mod random;
 mod replication;
 mod sabotage;
+pub mod script;
 mod world;
 
 pub use faults::{Fault, Focus, Kind};

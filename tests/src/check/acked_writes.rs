@@ -16,6 +16,11 @@ impl AckedWrites {
         self.acknowledged.insert(value, place);
     }
 
+    /// Whether a client got OK for it.
+    pub fn has(&self, value: u64) -> bool {
+        self.acknowledged.contains_key(&value)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.acknowledged.len()

@@ -395,11 +395,8 @@ impl World {
             Action::StartMysqld => self.start_mysqld(host),
             Action::LockOut { tablets } => self.lock_out(host, tablets),
             Action::Clone { donor, may_lose } => self.clone_tablet(host, donor, may_lose),
-            Action::DisableSourceSemiSync if self.hosts[host].life == Life::Up => {
-                let released = self.hosts[host].mysqld.release_without_acknowledgement();
-                self.all_committed(host, &released);
-                Ok(())
-            }
+            Action::EnableSourceSemiSync { acks } => self.switch_semi_sync(host, Some(*acks)),
+            Action::DisableSourceSemiSync => self.switch_semi_sync(host, None),
             Action::OpenForAll => {
                 self.opens(host);
                 local_effect(&mut self.hosts[host], action, self.now_ms)
@@ -436,7 +433,7 @@ impl World {
         self.check(result);
     }
 
-    fn start_mysqld(&mut self, host: usize) -> Result<(), String> {
+    pub(super) fn start_mysqld(&mut self, host: usize) -> Result<(), String> {
         let ready_ms = self.random.between(50, 1_500);
         let host_state = &mut self.hosts[host];
         if host_state.fence_marker.is_some() {
@@ -461,7 +458,7 @@ impl World {
         }
     }
 
-    fn clone_tablet(
+    pub(super) fn clone_tablet(
         &mut self,
         host: usize,
         donor: &Endpoint,

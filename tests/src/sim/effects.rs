@@ -41,12 +41,10 @@ fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String
         }
         Action::OpenForAgent => mysqld.run.super_read_only = false,
         Action::OpenForAll => mysqld.run.read_only = false,
-        Action::ConfigureChannel { source } => mysqld.configure(source.clone(), index, now_ms),
-        Action::SetReplicaSemiSync { enabled } => mysqld.run.replica_semi_sync = *enabled,
-        Action::EnableSourceSemiSync { acks } => {
-            mysqld.run.source_semi_sync = true;
-            mysqld.run.acks = *acks;
+        Action::ConfigureChannel { source } => {
+            return mysqld.configure(source.clone(), index, now_ms);
         }
+        Action::SetReplicaSemiSync { enabled } => mysqld.run.replica_semi_sync = *enabled,
         // Whether it may write or not: the shell opens it for itself where it must.
         Action::SettleAccounts { open } => {
             let open = open.iter().map(|alias| (alias.clone(), false));

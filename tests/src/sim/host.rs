@@ -179,7 +179,7 @@ impl Host {
         }
     }
 
-    fn server(&self, now_ms: u64, newest_acker: Option<u64>) -> Server {
+    pub(super) fn server(&self, now_ms: u64, newest_acker: Option<u64>) -> Server {
         let mysqld = &self.mysqld;
         let run = &mysqld.run;
         let lag_ms = 20 * mysqld.relay.len() as u64;

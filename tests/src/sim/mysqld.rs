@@ -78,8 +78,6 @@ pub struct Replication {
 pub struct Waiter {
     pub transaction: Transaction,
     pub acknowledged_by: BTreeSet<usize>,
-    /// How many it needs.
-    pub acks: u32,
 }
 
 /// One server, with what survives its death.
@@ -258,7 +256,6 @@ impl Mysqld {
         self.run.waiters.push(Waiter {
             transaction,
             acknowledged_by: BTreeSet::new(),
-            acks: self.run.acks,
         });
         None
     }
@@ -282,7 +279,8 @@ impl Mysqld {
     }
 
     fn release(&mut self) -> Vec<Transaction> {
-        let enough = |waiter: &Waiter| waiter.acknowledged_by.len() >= waiter.acks as usize;
+        let acks = self.run.acks as usize;
+        let enough = |waiter: &Waiter| waiter.acknowledged_by.len() >= acks;
         let count = self.run.waiters.iter().take_while(|w| enough(w)).count();
         let done: Vec<Transaction> = self
             .run
@@ -363,12 +361,23 @@ impl Mysqld {
         }
     }
 
-    /// Configures a channel where there is none.
-    pub fn configure(&mut self, source: Endpoint, account: usize, now_ms: u64) {
+    /// A change of everything: it wants both threads stopped, and throws away what is received and not applied.
+    pub fn configure(
+        &mut self,
+        source: Endpoint,
+        account: usize,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let is_off = |it: &Replication| it.io == ThreadState::Off && it.sql == ThreadState::Off;
+        if !self.replication.as_ref().is_none_or(is_off) {
+            return Err("replication threads run".to_owned());
+        }
+        self.lose_relay_log();
+        let same = self.replication.take().filter(|it| it.source == source);
         self.replication = Some(Replication {
             source,
             account,
-            source_uuid: None,
+            source_uuid: same.and_then(|it| it.source_uuid),
             io: ThreadState::Off,
             sql: ThreadState::Off,
             acknowledges: false,
@@ -383,6 +392,7 @@ impl Mysqld {
             read_count: 0,
         });
         self.new_connection();
+        Ok(())
     }
 
     /// Statements about the replication threads and their source.
@@ -418,8 +428,11 @@ impl Mysqld {
                     if replication.io != ThreadState::Off {
                         return Err("the IO thread runs".to_owned());
                     }
-                    replication.source = source.clone();
-                    replication.source_uuid = None;
+                    // The name of the server is that of host and port: only where these change it is forgotten.
+                    if replication.source != *source {
+                        replication.source = source.clone();
+                        replication.source_uuid = None;
+                    }
                     replication.io_error = None;
                     replication.sql == ThreadState::Off
                 }
@@ -443,6 +456,13 @@ impl Mysqld {
     pub fn forget_channel(&mut self) {
         self.replication = None;
         self.lose_relay_log();
+    }
+
+    /// Source-side semi-sync with so many acknowledgements, also for what waits already. Returns what has enough now, in order.
+    pub fn wait_for(&mut self, acks: u32) -> Vec<Transaction> {
+        self.run.source_semi_sync = true;
+        self.run.acks = acks;
+        self.release()
     }
 
     /// Source-side semi-sync is switched off: what waits is committed and answered with OK although nobody acknowledged it.

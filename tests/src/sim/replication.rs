@@ -113,6 +113,24 @@ impl World {
         }
     }
 
+    /// Source-side semi-sync with so many acknowledgements, or none; what waits may go on.
+    pub(super) fn switch_semi_sync(
+        &mut self,
+        host: usize,
+        acks: Option<u32>,
+    ) -> Result<(), String> {
+        if self.hosts[host].life != Life::Up {
+            return Err("mysqld does not answer".to_owned());
+        }
+        let mysqld = &mut self.hosts[host].mysqld;
+        let released = match acks {
+            Some(acks) => mysqld.wait_for(acks),
+            None => mysqld.release_without_acknowledgement(),
+        };
+        self.all_committed(host, &released);
+        Ok(())
+    }
+
     /// Locks accounts, and ends the connections that they have.
     pub(super) fn lock_out(
         &mut self,
@@ -373,7 +391,7 @@ impl World {
             .max()
     }
 
-    fn ackers_of(&self, source: usize) -> usize {
+    pub(super) fn ackers_of(&self, source: usize) -> usize {
         let on = |host: &&Host| self.acknowledges(host, source, ThreadState::On);
         self.hosts.iter().filter(on).count()
     }

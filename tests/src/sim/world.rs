@@ -214,22 +214,19 @@ pub(super) struct World {
 
 /// Runs one story to its end.
 pub fn run(plan: &Plan) -> Outcome {
-    let mut world = World::new(plan);
+    let mut world = World::bare(plan);
     world.begin();
     while world.violation.is_none() && world.done_ms.is_none() {
-        let Some(((at_ms, _), happening)) = world.queue.pop_first() else {
+        if !world.go_on() {
             world.violation = Some("nothing happens any more".to_owned());
-            break;
-        };
-        assert!(at_ms >= world.now_ms, "time does not go back");
-        world.now_ms = at_ms;
-        world.happen(happening);
+        }
     }
     world.outcome()
 }
 
 impl World {
-    fn new(plan: &Plan) -> Self {
+    /// One in which nothing happens yet.
+    pub(super) fn bare(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let set: ReplicaSetName = "rs-1".parse().expect("a name");
         let count = *random.pick(&[2usize, 3, 3, 3, 4, 5]);
@@ -296,6 +293,27 @@ impl World {
         let disks = disk::schedule(&mut random.fork("disks"), plan.focus, count, FAULTS_END_MS);
         world.faults.extend(disks);
         world
+    }
+
+    /// The next thing that happens, if there is one.
+    fn go_on(&mut self) -> bool {
+        let Some(((at_ms, _), happening)) = self.queue.pop_first() else {
+            return false;
+        };
+        assert!(at_ms >= self.now_ms, "time does not go back");
+        self.now_ms = at_ms;
+        self.happen(happening);
+        true
+    }
+
+    /// Everything that happens until then.
+    pub(super) fn run_until(&mut self, until_ms: u64) {
+        let is_due = |world: &Self| {
+            let next = world.queue.first_key_value();
+            next.is_some_and(|((at_ms, _), _)| *at_ms <= until_ms)
+        };
+        while is_due(self) && self.go_on() {}
+        self.now_ms = until_ms;
     }
 
     fn begin(&mut self) {
@@ -555,7 +573,7 @@ impl World {
     }
 }
 
-fn tablet(index: usize, set: &ReplicaSetName) -> Tablet {
+pub(super) fn tablet(index: usize, set: &ReplicaSetName) -> Tablet {
     Tablet {
         alias: format!("zone{}-{}", 1 + index % 2, 100 + index)
             .parse()
