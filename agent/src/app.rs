@@ -40,7 +40,7 @@ use crate::{
     config::{Config, TlsFiles},
     http::{self, Pages},
     metrics::SupervisorMetrics,
-    mysqld::APP_USER,
+    mysqld::{APP_USER, Layout, lost::shelf::serve_lost},
     router::{self, Router, RouterHandle, topology::Topology, users},
     state_file::StateFile,
     supervisor::{Handle, Supervisor, host::Host},
@@ -90,14 +90,8 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         if !known.is_empty() && kinship(&cluster_id.borrow(), known) != Kinship::Newer {
             cluster_id.send_replace(known.clone());
         }
-        let uplink = Uplink {
-            coordinators: members.clone(),
-            tls: config.tls.clone(),
-            reports: handle.reports.clone(),
-            arrivals: arrivals.clone(),
-            cluster_id: cluster_id.clone(),
-            connected: connected.clone(),
-        };
+        let line = (cluster_id.clone(), connected.clone());
+        let uplink = uplink(&config, members.clone(), handle, arrivals, line);
         tasks.spawn(uplink.run(cancel.clone()));
     }
     if let Some(section) = &config.router {
@@ -132,6 +126,25 @@ pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     wait_for_signal().await?;
     stop(router, cancel, tasks).await;
     Ok(())
+}
+
+/// The line of the tablet; `line` is the cluster that it belongs to, and whether a leader listens.
+fn uplink(
+    config: &Config,
+    coordinators: Vec<Endpoint>,
+    handle: &Handle,
+    arrivals: &watch::Sender<Option<crate::uplink::desired::Arrival>>,
+    line: (watch::Sender<String>, watch::Sender<bool>),
+) -> Uplink {
+    Uplink {
+        coordinators,
+        tls: config.tls.clone(),
+        reports: handle.reports.clone(),
+        arrivals: arrivals.clone(),
+        cluster_id: line.0,
+        connected: line.1,
+        questions: serve_lost(Layout::new(&config.data_dir, None).lost_dir()),
+    }
 }
 
 /// What the router serves from until a coordinator answers: the snapshot that an earlier life kept, if there is one.

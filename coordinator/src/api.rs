@@ -1,6 +1,8 @@
 //! What others may ask of a coordinator by gRPC: operators, agents, routers. It reads by the node's handle and proposes what the
 //! core's intents say; it decides nothing and keeps nothing but the streams that are open.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
@@ -30,12 +32,14 @@ pub mod routing;
 mod admission;
 mod coordinators;
 mod leadership;
+mod lost;
 mod outgoing;
 mod streams;
 mod views;
 mod write;
 
 use leadership::Leadership;
+use streams::Streams;
 
 /// A schema change or vschema is far smaller; what is larger is a mistake or an attack.
 const ADMIN_BYTES_MAX: usize = 2 << 20;
@@ -50,11 +54,12 @@ pub fn routes(
     restores: Restores,
     stop: &CancellationToken,
 ) -> anyhow::Result<Routes> {
-    let admin = AdminServer::new(admin::Admin::new(node.clone()));
+    let streams = Arc::<Streams>::default();
+    let admin = AdminServer::new(admin::Admin::new(node.clone(), streams.clone()));
     let maintenance = MaintenanceServer::new(maintenance::Maintenance::new(node.clone(), restores));
     let records = RecordsServer::new(records::Records::new(node.clone(), stop.clone()));
     let leadership = Leadership::of(node);
-    let uplink = agent::Uplink::new(node.clone(), leadership.clone(), stop.clone());
+    let uplink = agent::Uplink::new(node.clone(), streams, leadership.clone(), stop.clone());
     let uplink = AgentUplinkServer::new(uplink);
     let routing = routing::Watches::new(node.clone(), leadership, stop.clone());
     let routing = RoutingServer::new(routing);

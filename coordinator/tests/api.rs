@@ -146,6 +146,7 @@ async fn attach(channel: Channel, cluster_id: &str, report: wire::Report) -> Res
     let message = AgentMessage {
         cluster_id: cluster_id.to_owned(),
         report: Some(report),
+        lost_answer: None,
     };
     reports.send(message).await.unwrap();
     let answer = AgentUplinkClient::new(channel)

@@ -23,6 +23,8 @@ mod alone;
 mod disk;
 #[path = "cluster/lost_acker.rs"]
 mod lost_acker;
+#[path = "cluster/lost_rows.rs"]
+mod lost_rows;
 #[path = "cluster/policy.rs"]
 mod policy;
 

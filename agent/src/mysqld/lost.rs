@@ -17,6 +17,8 @@ use super::{
     rewind::{METADATA_FILE, READABLE_FILE},
 };
 
+pub mod shelf;
+
 /// Between two looks: nobody waits for what is seen, and a new one is told within a moment.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Told in each report, five times a second: a host loses its primary seldom, and operators look at the newest first.

@@ -26,7 +26,7 @@ pub const METADATA_FILE: &str = "metadata.json";
 /// Its rows as pseudo-SQL, if they could be decoded.
 pub const READABLE_FILE: &str = "tail.txt";
 /// What is kept in any case.
-const TAIL_FILE: &str = "tail.binlog";
+pub const TAIL_FILE: &str = "tail.binlog";
 /// Decoding a tail for people may take long if it is large; the cut does not wait longer for it.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A larger tail is not decoded before the start: the text takes several times its size of the disk, and whoever wants it can make it

@@ -107,6 +107,7 @@ fn encode(cluster_id: String, desired: Desired) -> io::Result<Vec<u8>> {
         cluster_id,
         leader_term: 0,
         desired: Some(desired.into()),
+        lost_request: None,
     };
     let body = message.encode_to_vec();
     let mut bytes = MAGIC.to_vec();

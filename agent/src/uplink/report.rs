@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,7 +12,7 @@ use tonic::Status;
 use vt_proto::{
     report::{Replication, Report},
     topology::Endpoint,
-    wire::{AgentMessage, agent_uplink_client::AgentUplinkClient},
+    wire::{AgentMessage, LostAnswer, LostRequest, agent_uplink_client::AgentUplinkClient},
 };
 use vt_tls::files::TlsFiles;
 
@@ -53,6 +53,8 @@ pub struct Uplink {
     pub cluster_id: watch::Sender<String>,
     /// Whether a leader listens.
     pub connected: watch::Sender<bool>,
+    /// What operators ask about lost transactions, with who waits for the answer.
+    pub questions: mpsc::Sender<(LostRequest, oneshot::Sender<LostAnswer>)>,
 }
 
 impl Uplink {
@@ -107,6 +109,9 @@ impl Uplink {
                             tracing::info!(member = %member.host, port = member.port, "connected to the leading coordinator");
                             self.connected.send_replace(true);
                         }
+                        if let Some(request) = &message.lost_request {
+                            self.answer(request.clone(), &outbox);
+                        }
                         match read(message) {
                             Ok(Some(arrival)) => {
                                 learn(&self.cluster_id, &arrival.cluster_id);
@@ -134,6 +139,31 @@ impl Uplink {
         }
     }
 
+    /// From beside the stream: a disk may hang, and reports go on.
+    fn answer(&self, request: LostRequest, outbox: &mpsc::Sender<AgentMessage>) {
+        let id = request.id;
+        let (waiter, answered) = oneshot::channel();
+        let is_asked = self.questions.try_send((request, waiter)).is_ok();
+        let (outbox, cluster_id) = (outbox.clone(), self.cluster_id.borrow().clone());
+        tokio::spawn(async move {
+            let answer = match is_asked {
+                true => answered.await.ok(),
+                false => None,
+            };
+            let message = AgentMessage {
+                cluster_id,
+                report: None,
+                lost_answer: Some(answer.unwrap_or_else(|| LostAnswer {
+                    id,
+                    error: Some("earlier questions wait for the disk".to_owned()),
+                    ..LostAnswer::default()
+                })),
+            };
+            // The stream may have ended meanwhile.
+            let _ = outbox.send(message).await;
+        });
+    }
+
     fn send_due(
         &mut self,
         outbox: &mpsc::Sender<AgentMessage>,
@@ -148,6 +178,7 @@ impl Uplink {
         let message = AgentMessage {
             cluster_id: self.cluster_id.borrow().clone(),
             report: Some(outgoing.report.clone().into()),
+            lost_answer: None,
         };
         pace.sent(Some(&outgoing.report));
         outbox

@@ -28,10 +28,12 @@ mod attempt;
 pub mod coordinators;
 mod drains;
 pub mod join;
+mod lost;
 mod records;
 
 pub use attempt::{Attempt, Plan, plan};
 pub use drains::set_drained;
+pub use lost::forget_lost;
 pub use records::write_records;
 
 /// Statements of one schema change.

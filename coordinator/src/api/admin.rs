@@ -1,5 +1,7 @@
 //! The operator's API: reads by the node's handle, writes by the core's intents. Retries of one request id are applied once.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 use vt_coordinator_core::{
     Core,
@@ -17,7 +19,9 @@ use vt_proto::{
 };
 
 use super::{
-    caller, coordinators, error, views,
+    caller, coordinators, error, lost,
+    streams::Streams,
+    views,
     write::{CONFLICTS_MAX, Written, write},
 };
 use crate::node::{Handle, NodeStatus};
@@ -25,12 +29,13 @@ use crate::node::{Handle, NodeStatus};
 /// The service.
 pub struct Admin {
     node: Handle,
+    streams: Arc<Streams>,
 }
 
 impl Admin {
-    /// The service of this node.
-    pub fn new(node: Handle) -> Self {
-        Self { node }
+    /// The service of this node; agents are asked over `streams`.
+    pub fn new(node: Handle, streams: Arc<Streams>) -> Self {
+        Self { node, streams }
     }
 
     async fn read<T: Send + 'static>(
@@ -211,6 +216,20 @@ impl wire::admin_server::Admin for Admin {
             intent::set_durability(core.state(), &set, acks, cross_cell, id, now)
         };
         answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn read_lost(
+        &self,
+        request: Request<wire::ReadLostRequest>,
+    ) -> Result<Response<wire::ReadLostResponse>, Status> {
+        lost::read(&self.node, &self.streams, caller::take(request)).await
+    }
+
+    async fn forget_lost(
+        &self,
+        request: Request<wire::ForgetLostRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        lost::forget(&self.node, &self.streams, caller::take(request)).await
     }
 
     async fn list_events(

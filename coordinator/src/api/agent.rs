@@ -1,12 +1,13 @@
 //! The stream that an agent opens: reports go to the node, desired states come back, the newest only. Served by the leader.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,7 +15,9 @@ use tracing::{debug, info};
 use vt_proto::{
     desired::Desired,
     report::Report,
-    wire::{AgentMessage, CoordinatorMessage, agent_uplink_server::AgentUplink},
+    wire::{
+        AgentMessage, CoordinatorMessage, LostAnswer, LostRequest, agent_uplink_server::AgentUplink,
+    },
 };
 
 use super::{
@@ -22,7 +25,7 @@ use super::{
     leadership::Leadership,
     outgoing::{Item, outgoing},
     require_cluster, require_leader,
-    streams::{Claim, Streams},
+    streams::{ASKS_MAX, Ask, Claim, Streams},
 };
 use crate::node::{Handle, NodeStatus};
 
@@ -43,11 +46,16 @@ pub struct Uplink {
 
 impl Uplink {
     /// The service of this node; `stop` ends its streams.
-    pub fn new(node: Handle, leadership: Leadership, stop: CancellationToken) -> Self {
+    pub fn new(
+        node: Handle,
+        streams: Arc<Streams>,
+        leadership: Leadership,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             node,
             leadership,
-            streams: Arc::default(),
+            streams,
             stop,
         }
     }
@@ -120,7 +128,8 @@ impl Link {
     /// Serves until there is a reason to end.
     async fn run(mut self) -> Status {
         let first = match tokio::time::timeout(FIRST_REPORT_TIMEOUT, self.next()).await {
-            Ok(Ok(report)) => report,
+            Ok(Ok(Heard::Report(report))) => *report,
+            Ok(Ok(Heard::Answer(_))) => return not_a_report(),
             Ok(Err(end)) => return end,
             Err(_) => return Status::deadline_exceeded("no report came: an agent reports at once"),
         };
@@ -128,7 +137,7 @@ impl Link {
             Ok(claim) => claim,
             Err(why) => return Status::already_exists(why),
         };
-        let held = Held {
+        let mut held = Held {
             claim,
             streams: self.streams.clone(),
             node: self.node.clone(),
@@ -139,24 +148,29 @@ impl Link {
             .await
             .and(self.refused(&held.claim).await)
         {
-            Ok(()) => self.serve(&held.claim).await,
+            Ok(()) => self.serve(&mut held.claim).await,
             Err(end) => end,
         }
     }
 
-    async fn serve(&mut self, claim: &Claim) -> Status {
+    async fn serve(&mut self, claim: &mut Claim) -> Status {
         let mut desired = self.node.desired(&claim.alias);
         // What was published before this stream is its first message.
         desired.mark_changed();
         let mut unsent = false;
+        let mut asked = Asked::default();
         let outgoing = self.outgoing.clone();
         let lost = self.leadership.clone().lost();
         tokio::pin!(lost);
         loop {
             tokio::select! {
-                report = tokio::time::timeout(SILENCE_MAX, next(&mut self.incoming, &self.status)) => {
-                    let report = match report {
-                        Ok(Ok(report)) => report,
+                heard = tokio::time::timeout(SILENCE_MAX, next(&mut self.incoming, &self.status)) => {
+                    let report = match heard {
+                        Ok(Ok(Heard::Report(report))) => *report,
+                        Ok(Ok(Heard::Answer(answer))) => {
+                            asked.answered(answer);
+                            continue;
+                        }
                         Ok(Err(end)) => return end,
                         Err(_) => return Status::deadline_exceeded("no report came for too long"),
                     };
@@ -168,13 +182,18 @@ impl Link {
                     Ok(()) => unsent = true,
                     Err(_) => return error::retry("this coordinator is stopping".to_owned()),
                 },
-                permit = outgoing.reserve(), if unsent => {
+                Some(ask) = claim.asks.recv(), if asked.unsent.is_none() => asked.ask(*ask),
+                permit = outgoing.reserve(), if unsent || asked.unsent.is_some() => {
                     let Ok(permit) = permit else {
                         return Status::cancelled("the agent has gone");
                     };
-                    unsent = false;
-                    if let Some(newest) = desired.borrow_and_update().as_deref() {
-                        permit.send(Box::new(Ok(self.message(newest))));
+                    // A question waits for what the agent is to do, and is seldom.
+                    if std::mem::take(&mut unsent) {
+                        if let Some(newest) = desired.borrow_and_update().as_deref() {
+                            permit.send(Box::new(Ok(self.message(newest))));
+                        }
+                    } else if let Some(request) = asked.unsent.take() {
+                        permit.send(Box::new(Ok(self.question(request))));
                     }
                 }
                 end = &mut lost => return end,
@@ -192,10 +211,21 @@ impl Link {
             cluster_id: status.cluster_id.clone(),
             leader_term: status.term,
             desired: Some(desired.clone().into()),
+            lost_request: None,
         }
     }
 
-    async fn next(&mut self) -> Result<Report, Status> {
+    fn question(&self, request: LostRequest) -> CoordinatorMessage {
+        let status = self.status.borrow();
+        CoordinatorMessage {
+            cluster_id: status.cluster_id.clone(),
+            leader_term: status.term,
+            desired: None,
+            lost_request: Some(request),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Heard, Status> {
         next(&mut self.incoming, &self.status).await
     }
 
@@ -228,18 +258,67 @@ impl Link {
     }
 }
 
-/// The next report; cancelling it loses nothing.
+/// What an agent says.
+enum Heard {
+    Report(Box<Report>),
+    Answer(LostAnswer),
+}
+
+fn not_a_report() -> Status {
+    Status::invalid_argument("an agent's first message carries a report")
+}
+
+/// The next message; cancelling it loses nothing.
 async fn next(
     incoming: &mut Streaming<AgentMessage>,
     status: &watch::Receiver<NodeStatus>,
-) -> Result<Report, Status> {
+) -> Result<Heard, Status> {
     let message = incoming.message().await?;
     let message = message.ok_or_else(|| Status::cancelled("the agent has ended its stream"))?;
     require_cluster(&status.borrow(), &message.cluster_id)?;
-    let report = message
-        .report
-        .ok_or_else(|| Status::invalid_argument("a message of an agent carries a report"))?;
-    Report::try_from(report).map_err(|error| error::of_conversion(&error))
+    match (message.report, message.lost_answer) {
+        (Some(report), _) => {
+            let report = Report::try_from(report).map_err(|error| error::of_conversion(&error))?;
+            Ok(Heard::Report(Box::new(report)))
+        }
+        (None, Some(answer)) => Ok(Heard::Answer(answer)),
+        (None, None) => Err(Status::invalid_argument(
+            "a message of an agent carries a report or an answer",
+        )),
+    }
+}
+
+/// What operators have asked of one agent.
+#[derive(Default)]
+struct Asked {
+    newest: u64,
+    unsent: Option<LostRequest>,
+    /// By number, the oldest first.
+    waiting: VecDeque<(u64, oneshot::Sender<LostAnswer>)>,
+}
+
+impl Asked {
+    /// An agent that never answers keeps nobody else from asking: the oldest question is given up.
+    fn ask(&mut self, ask: Ask) {
+        self.newest += 1;
+        self.waiting.retain(|(_, waiter)| !waiter.is_closed());
+        if self.waiting.len() >= ASKS_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((self.newest, ask.answer));
+        self.unsent = Some(LostRequest {
+            id: self.newest,
+            ..ask.request
+        });
+    }
+
+    fn answered(&mut self, answer: LostAnswer) {
+        let found = self.waiting.iter().position(|(id, _)| *id == answer.id);
+        if let Some((_, waiter)) = found.and_then(|found| self.waiting.remove(found)) {
+            // Who asked may have gone.
+            drop(waiter.send(answer));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -147,6 +147,8 @@ subjects! {
     DeleteKeyspaceRequest: "keyspace" name request_id;
     ListReplicaSetsRequest: "replica-set" name;
     ListTabletsRequest: "tablet" alias;
+    ReadLostRequest: "tablet" tablet;
+    ForgetLostRequest: "tablet" tablet request_id;
     SwitchoverRequest: "replica-set" replica_set request_id;
     SetDurabilityRequest: "replica-set" replica_set request_id;
     ApplySchemaRequest: "keyspace" keyspace request_id;

@@ -48,6 +48,9 @@ pub const TABLE: &[(&str, Right)] = &[
     ("vitrail.v1.Admin/Switchover", Right::Write),
     ("vitrail.v1.Admin/SetDrained", Right::Write),
     ("vitrail.v1.Admin/SetDurability", Right::Write),
+    // Rows of users.
+    ("vitrail.v1.Admin/ReadLost", Right::Write),
+    ("vitrail.v1.Admin/ForgetLost", Right::Write),
     ("vitrail.v1.Admin/ListEvents", Right::Read),
     ("vitrail.v1.Admin/ApplySchema", Right::Write),
     ("vitrail.v1.Admin/GetSchemaChange", Right::Read),

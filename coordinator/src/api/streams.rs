@@ -1,5 +1,5 @@
 //! Which agent streams are open: one for each alias. The same host takes its own old stream over; another host has to wait until
-//! the first is silent.
+//! the first is silent. What operators ask an agent goes by its stream.
 
 use std::{
     collections::BTreeMap,
@@ -7,11 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use vt_proto::{ids::TabletAlias, report::Report, topology::Endpoint};
+use vt_proto::{
+    ids::TabletAlias,
+    report::Report,
+    topology::Endpoint,
+    wire::{LostAnswer, LostRequest},
+};
 
 /// A stream that brought no report for so long does not keep another host away: agents report several times a second.
 const HELD: Duration = Duration::from_secs(3);
+
+/// Questions on their way to one agent, and as many that wait for its answer: an operator asks one after the other.
+pub const ASKS_MAX: usize = 2;
+
+/// A question to an agent, and who waits for the answer.
+pub struct Ask {
+    pub request: LostRequest,
+    pub answer: oneshot::Sender<LostAnswer>,
+}
 
 /// Where an agent speaks from. Its data directory's lock lets only one agent speak for one mysqld.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +40,7 @@ struct Open {
     number: u64,
     last_report: Instant,
     taken_over: CancellationToken,
+    asks: mpsc::Sender<Box<Ask>>,
 }
 
 #[derive(Default)]
@@ -45,6 +61,8 @@ pub struct Claim {
     number: u64,
     /// Cancelled when a newer stream of the same agent takes over.
     pub taken_over: CancellationToken,
+    /// What is asked of this agent. Boxed, for a channel makes room for many items at once.
+    pub asks: mpsc::Receiver<Box<Ask>>,
 }
 
 impl Streams {
@@ -68,18 +86,33 @@ impl Streams {
         inner.next += 1;
         let number = inner.next;
         let taken_over = CancellationToken::new();
+        let (asking, asks) = mpsc::channel(ASKS_MAX);
         let open = Open {
             origin,
             number,
             last_report: now,
             taken_over: taken_over.clone(),
+            asks: asking,
         };
         inner.open.insert(alias.clone(), open);
         Ok(Claim {
             alias,
             number,
             taken_over,
+            asks,
         })
+    }
+
+    /// Asks an agent, if it has a stream here that is not busy with other questions. Who asks hears of the stream's end.
+    pub fn ask(
+        &self,
+        alias: &TabletAlias,
+        request: LostRequest,
+    ) -> Option<oneshot::Receiver<LostAnswer>> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Box::new(Ask { request, answer });
+        let asks = self.lock().open.get(alias)?.asks.clone();
+        asks.try_send(ask).ok().map(|()| answered)
     }
 
     /// Notes that the stream brought a report.

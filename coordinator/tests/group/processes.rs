@@ -136,6 +136,7 @@ impl Client {
             let message = wire::AgentMessage {
                 cluster_id: String::new(),
                 report: Some(report().into()),
+                lost_answer: None,
             };
             sender.send(message).await.unwrap();
             let stream = ReceiverStream::new(receiver);

@@ -242,6 +242,8 @@ mod tests {
             "why main --epoch 7 -o json",
             "lost list main",
             "lost list",
+            "lost show zone1-100 3-uuid --transactions 5 --rows 10 -o json",
+            "lost forget zone1-100 3-uuid --gtids uuid:5-7",
             "host drain db1.example --wait",
             "host undrain zone1-100",
             "sql -e SELECT --timeout 3",

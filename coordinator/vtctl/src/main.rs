@@ -17,6 +17,7 @@ mod output;
 mod pki;
 mod progress;
 mod statements;
+mod tail;
 mod topology;
 mod views;
 

@@ -7,6 +7,7 @@ pub mod keyspace;
 pub mod lost;
 pub mod replica_set;
 pub mod tablet;
+pub mod tail;
 pub mod why;
 
 use vt_proto::wire;

@@ -65,5 +65,6 @@ pub fn first_report(number: usize) -> wire::AgentMessage {
     wire::AgentMessage {
         cluster_id: String::new(),
         report: Some(report),
+        lost_answer: None,
     }
 }

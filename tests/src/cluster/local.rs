@@ -264,8 +264,20 @@ impl LocalCluster {
             host: "127.0.0.1".to_owned(),
             port: port(&address)?,
             user: "vt_app".to_owned(),
-            password: app_password(&self.dir().join("config/credentials.toml"))?,
+            password: password(&self.dir().join("config/credentials.toml"), "[app]")?,
         })
+    }
+
+    /// The agent's own session at the mysqld of its tablet, which may everything.
+    pub fn admin(&self, alias: &str, database: &str) -> anyhow::Result<mysql_async::Opts> {
+        let socket = self.dir().join("data").join(alias).join("mysqld.sock");
+        let password = password(&self.dir().join("config/credentials.toml"), "[admin]")?;
+        let options = mysql_async::OptsBuilder::default()
+            .socket(Some(socket.display().to_string()))
+            .user(Some("vt_admin"))
+            .pass(Some(password))
+            .db_name(Some(database));
+        Ok(options.into())
     }
 
     /// What everybody said, for whoever looks into a failed test.
@@ -425,11 +437,11 @@ fn port(address: &str) -> anyhow::Result<u16> {
     port.with_context(|| format!("'{address}' has no port"))
 }
 
-fn app_password(credentials: &Path) -> anyhow::Result<String> {
+fn password(credentials: &Path, of: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(credentials)?;
     let lines = text.lines().map(str::trim);
-    let mut section = lines.skip_while(|line| *line != "[app]").skip(1);
+    let mut section = lines.skip_while(|line| *line != of).skip(1);
     let line = section.find_map(|line| line.strip_prefix("password = "));
-    let password = line.context("find the password of [app]")?;
+    let password = line.with_context(|| format!("find the password of {of}"))?;
     Ok(password.trim_matches('"').to_owned())
 }

@@ -42,6 +42,7 @@ async fn make_keyspace(agent: &Register, operator: &Register, member: usize) -> 
     let message = wire::AgentMessage {
         cluster_id: String::new(),
         report: Some(report().into()),
+        lost_answer: None,
     };
     let mut uplink = AgentUplinkClient::new(agent.channel(member));
     // The stream stays open until there is an answer.
