@@ -82,6 +82,7 @@ const LAYERS: &[Layers] = &[
                 "deliveries",
                 "window",
                 "lost",
+                "unprotected",
                 "mass_failure",
             ],
             &["effect"],

@@ -2,7 +2,7 @@
 //!
 //! Absent by design: no I/O, no clock, no randomness, no threads, no tokio, no sled; time and seeds are arguments.
 //! Layers, each importing only what stands to its right:
-//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, rounds, deliveries, window, lost, mass_failure -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
+//! `lib (Core) -> intent -> invariants -> desired, routing -> failover -> health, durability, members, rounds, deliveries, window, lost, unprotected, mass_failure -> apply -> state -> requests, refusal, command -> records -> format, audit -> vt-proto`;
 //! `event` and `effect` are the vocabulary of `step`; `peer` wraps raft and is driven by the shell; `codec` is the stored form.
 
 use std::{
@@ -46,6 +46,7 @@ pub mod restore;
 pub mod rounds;
 pub mod routing;
 pub mod state;
+pub mod unprotected;
 pub mod window;
 
 use command::{Change, Command, RecordKey, RecordValue};
@@ -68,6 +69,7 @@ use requests::Outcome;
 use rounds::Rounds;
 use routing::{Publisher, Sources};
 use state::State;
+use unprotected::Unprotected;
 use window::{Entry, Window};
 
 /// The longest time between two ticks that the shell may leave.
@@ -107,6 +109,7 @@ pub struct Core {
     refused: BTreeMap<TabletAlias, String>,
     mass_failure: MassFailure,
     told_lost: ToldLost,
+    unprotected: Unprotected,
     /// When this leader proposed its first entry last.
     announced_ms: u64,
 }
@@ -131,6 +134,7 @@ impl Core {
             refused: BTreeMap::new(),
             mass_failure: MassFailure::default(),
             told_lost: ToldLost::default(),
+            unprotected: Unprotected::default(),
             announced_ms: 0,
         };
         core.install(state);
@@ -415,7 +419,9 @@ impl Core {
                 return;
             }
         }
-        if let Some(event) = self.told_lost.untold(&self.state, now, &report) {
+        let unprotected = self.unprotected.untold(&self.state, now, &report);
+        let lost = self.told_lost.untold(&self.state, now, &report);
+        if let Some(event) = unprotected.or(lost) {
             let key = RecordKey::Tablet(alias.clone());
             self.propose(now, key, Vec::new(), vec![event], effects);
         }

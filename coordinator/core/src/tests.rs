@@ -23,6 +23,7 @@ mod publishing;
 mod records;
 mod restore;
 mod skew;
+mod unprotected;
 mod writes;
 
 /// `A` to `C` are the servers of tablets 0 to 2.

@@ -192,7 +192,7 @@ pub const CLASSES: &[Class] = &[
         "semi-sync is set otherwise than ordered",
         "the agent sees it at each look",
         Acts,
-        "set as ordered; what was acknowledged by a stranger meanwhile is not noticed",
+        "set as ordered; of an open primary `vtctl events` tells from which GTIDs on writes were unprotected (`primary.unprotected`). What was acknowledged by a stranger meanwhile is not noticed",
         "at once"
     ),
     class!(

@@ -6,7 +6,7 @@ use crate::chaos::{
     step::{
         Step::{
             Begin, BeginAsRoot, CutData, HealNetwork, Hold, Isolate, Moves, Pause, Repaired,
-            Signal, Sql, Start, Swept, SwitchoverWhenFit, Writes,
+            Signal, Sql, Start, Swept, SwitchoverWhenFit, Told, Writes,
         },
         Who::{First, Primary, Replicas, Second},
     },
@@ -23,9 +23,10 @@ pub const ROWS: &[Row] = &[
     row(
         "37",
         "semi-sync-off-by-hand",
-        "switched on again",
+        "switched on again, and told",
         &[
             Sql(Primary, &["SET GLOBAL rpl_semi_sync_source_enabled = 0"]),
+            Told("primary.unprotected"),
             Repaired(2_000),
             Writes,
         ],
