@@ -250,8 +250,8 @@ pub const CLASSES: &[Class] = &[
         "mysqld dies again and again",
         "the number of its lives",
         Acts,
-        "each death is F1; a start waits longer each time. That a query kills one primary after the other is not noticed",
-        "none"
+        "each death is F1; a start waits longer each time. The third primary that ends is told as what it may be, a statement that kills one after the other; people look for it",
+        "3 within 10 minutes"
     ),
     class!(
         "F22",

@@ -8,7 +8,7 @@ use vt_proto::{
     gtid::GtidSet,
     ids::TabletAlias,
     report::{MysqldState, Report, ThreadState},
-    topology::{FinishedEpoch, HISTORY_EPOCHS_MAX, Phase, ReplicaSet},
+    topology::{AuditEvent, FinishedEpoch, HISTORY_EPOCHS_MAX, Phase, ReplicaSet},
 };
 
 use super::{
@@ -27,6 +27,12 @@ use crate::durability::{self, answers_needed};
 
 /// How long ackers may take to come back with intact data before the former primary is started to be read.
 pub const REVEAL_AFTER_MS: u64 = 5_000;
+
+/// So many primaries that end within this time are not taken for an accident.
+const REPEATED_DEATHS: usize = 3;
+const REPEATED_MS: u64 = 600_000;
+/// What the events of deaths are known by.
+const DEATHS: &str = "primaries that ended lately";
 
 /// In `Stable`: the primary serves, unless it is dead.
 pub fn stable(situation: &Situation<'_>) -> Verdict {
@@ -135,11 +141,14 @@ pub fn answer_death(situation: &Situation<'_>, primary: &TabletAlias, death: &De
                 restart_after: Some(incarnation),
                 ..situation.record().clone()
             };
-            let mut evidence = death.evidence.clone();
+            let (suspicion, mut evidence) = repeated(situation, death);
             evidence.push(("no failover because".to_owned(), why_not));
             let event = situation.event(
                 "failover.restart_in_place",
-                format!("{primary} may start its mysqld again: {}", death.why),
+                format!(
+                    "{primary} may start its mysqld again: {}{suspicion}",
+                    death.why
+                ),
                 evidence,
             );
             Verdict::commit(situation, Trigger::PrimaryExitedAlone, record, event)
@@ -162,12 +171,48 @@ fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Ve
         restart_after: None,
         ..old.without_steps()
     };
+    let (suspicion, evidence) = repeated(situation, death);
     let event = situation.event(
         "failover.revoke",
-        format!("epoch {} of {primary} is revoked: {}", old.epoch, death.why),
-        death.evidence.clone(),
+        format!(
+            "epoch {} of {primary} is revoked: {}{suspicion}",
+            old.epoch, death.why
+        ),
+        evidence,
     );
     Verdict::commit(situation, Trigger::PrimaryDead, record, event)
+}
+
+/// The evidence of a death, and what to think of it where primaries have ended one after the other: a statement that kills a mysqld is
+/// sent again to the next one. Counted in the events, which every leader has.
+fn repeated(situation: &Situation<'_>, death: &Death) -> (String, Vec<(String, String)>) {
+    let mut evidence = death.evidence.clone();
+    if !death.conclusive {
+        return (String::new(), evidence);
+    }
+    let subject = format!("replica-set/{}", situation.set.value.name);
+    let is_recent = |event: &AuditEvent| {
+        situation.now.unix_ms.saturating_sub(event.time_unix_ms) <= REPEATED_MS
+    };
+    let is_death = |event: &AuditEvent| {
+        let mut names = event.evidence.iter().map(|(name, _)| name);
+        event.subject == subject && names.any(|name| name == DEATHS)
+    };
+    let events = situation.state.events.iter().rev().map(|(_, event)| event);
+    let before = events
+        .take_while(|event| is_recent(event))
+        .filter(|event| is_death(event))
+        .count();
+    let deaths = before + 1;
+    evidence.push((DEATHS.to_owned(), deaths.to_string()));
+    let suspicion = match deaths >= REPEATED_DEATHS {
+        true => format!(
+            "; {deaths} primaries have ended within {} minutes: a statement may kill one after the other",
+            REPEATED_MS / 60_000
+        ),
+        false => String::new(),
+    };
+    (suspicion, evidence)
 }
 
 /// In `Revoking`: nobody is primary; collect who has stopped and what they have.

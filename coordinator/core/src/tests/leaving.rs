@@ -132,6 +132,36 @@ fn one_that_cannot_apply_is_no_successor() {
     assert!(why.contains("zone1-102 cannot apply it"), "{why}");
 }
 
+/// A statement that kills mysqld is sent again to the next one.
+#[test]
+fn primaries_that_end_one_after_the_other_are_told_as_such() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.position(2, "A:1-10", "A:1-12");
+    let replication = stage.replication(2);
+    replication.sql = ThreadState::Off;
+    replication.error = Some("the row to change is not here".to_owned());
+    stage.everybody_reports();
+    for death in 1..=3 {
+        stage.exit(0);
+        stage.reports(0);
+        let (_, event) = stage.core.state().events.back().unwrap();
+        assert_eq!(event.kind, "failover.restart_in_place", "death {death}");
+        let is_suspected = event.message.contains("3 primaries have ended");
+        assert_eq!(is_suspected, death == 3, "{}", event.message);
+        stage.serve(0);
+        stage.report(0).mysqld = MysqldState::Running;
+        stage.report(0).incarnation = Incarnation(10 + death);
+        stage.reports(0);
+        stage.now.unix_ms += 60_000;
+    }
+    // Much later it is an accident again.
+    stage.now.unix_ms += 600_000;
+    stage.exit(0);
+    stage.reports(0);
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert!(!event.message.contains("primaries"), "{}", event.message);
+}
+
 #[test]
 fn a_primary_that_dies_after_an_acker_left_has_a_successor() {
     let mut stage = losing();
