@@ -510,7 +510,8 @@ impl Mysqld {
             .collect();
         self.logged = self.executed.clone();
         self.schemas = donor.schemas.clone();
-        self.broken = donor.broken;
+        // What the donor logs fits its own data.
+        self.broken = false;
         self.accounts = donor.accounts.clone();
         self.relay.clear();
         self.relay_synced = 0;
