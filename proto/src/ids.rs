@@ -104,9 +104,15 @@ impl TabletAlias {
         &self.cell
     }
 
-    /// The number that is unique in the cluster; mysqld's server_id is made of it.
+    /// The number within the cell.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// mysqld's server id, from the whole alias, since two cells may count their tablets alike. Two aliases have the same one once in four
+    /// thousand million pairs; the coordinator lets only one of them register.
+    pub fn server_id(&self) -> u32 {
+        crc32fast::hash(self.to_string().as_bytes()).max(1)
     }
 }
 

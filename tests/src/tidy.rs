@@ -133,7 +133,7 @@ const LAYERS: &[Layers] = &[
 const PURE: &[(&str, &[&str])] = &[
     (
         "proto",
-        &["prost", "sha2", "thiserror", "tonic", "tonic-prost"],
+        &["crc32fast", "prost", "sha2", "thiserror", "tonic", "tonic-prost"],
     ),
     (
         "coordinator/core",

@@ -23,7 +23,7 @@ const SEMI_SYNC_TIMEOUT_MS: u64 = 1_000_000_000_000_000_000;
 pub struct Settings {
     pub layout: Layout,
     pub version: Version,
-    /// Unique in the replica set; see [`server_id`].
+    /// Unique in the cluster: it follows from the alias.
     pub server_id: u32,
     /// How others reach this host.
     pub host: String,
@@ -346,12 +346,6 @@ pub fn default_user(data_dir: &Path) -> Option<String> {
     let owner = fs::metadata(data_dir).ok()?.uid();
     let user = nix::unistd::User::from_uid(owner.into()).ok()??;
     Some(user.name)
-}
-
-/// A server id from the whole alias, since two cells may count their tablets alike. Two tablets get the same one once in
-/// four thousand million pairs; replication then refuses to start and says so.
-pub fn server_id(alias: &str) -> u32 {
-    crc32fast::hash(alias.as_bytes()).max(1)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::{fs, net::TcpListener, path::Path, process::Child, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use vt_proto::ids::TabletAlias;
 
 use super::{
     Layout,
     admin_conn::AdminConn,
     binaries::Binaries,
     init::{Init, InitError, Passwords, Prepared},
-    my_cnf::{Settings, default_user, server_id},
+    my_cnf::{Settings, default_user},
     service::Service,
 };
 use crate::guard::{process, protocol::Status, tests::start_guard_process};
@@ -38,7 +39,7 @@ impl TestTablet {
         let settings = Settings {
             layout: layout.clone(),
             version: binaries.version,
-            server_id: server_id(alias),
+            server_id: alias.parse::<TabletAlias>().unwrap().server_id(),
             host: "127.0.0.1".to_owned(),
             port: free.local_addr().unwrap().port(),
             innodb_buffer_pool_size: Some("32M".to_owned()),

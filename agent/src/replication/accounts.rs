@@ -17,7 +17,6 @@ use super::{fence, quoted};
 use crate::mysqld::{
     REPLICATION_RIGHTS,
     admin_conn::{AdminConn, AdminError},
-    my_cnf::server_id,
 };
 
 /// MySQL's limit for names of accounts.
@@ -59,8 +58,8 @@ pub fn replication_user(tablet: &TabletAlias) -> String {
     let name = format!("{PREFIX}{alias}");
     match name.len() <= NAME_LENGTH_MAX {
         true => name,
-        // Two tablets with one uid have different server ids, or could not replicate at all.
-        false => format!("{PREFIX}{}_{:08x}", tablet.uid(), server_id(&alias)),
+        // Two tablets with one uid have different server ids.
+        false => format!("{PREFIX}{}_{:08x}", tablet.uid(), tablet.server_id()),
     }
 }
 

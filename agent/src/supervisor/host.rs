@@ -27,7 +27,7 @@ use crate::{
         Layout,
         binaries::Binaries,
         init::{Init, Passwords},
-        my_cnf::{Settings, default_user, server_id},
+        my_cnf::{Settings, default_user},
         service::Service,
     },
     replication::{
@@ -113,7 +113,7 @@ impl Host {
         let settings = Settings {
             layout: layout.clone(),
             version: binaries.version,
-            server_id: server_id(&tablet.alias.to_string()),
+            server_id: tablet.alias.server_id(),
             host: tablet.host.clone(),
             port: mysqld.port,
             innodb_buffer_pool_size: mysqld.innodb_buffer_pool_size.clone(),

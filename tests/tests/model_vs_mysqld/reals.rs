@@ -21,7 +21,7 @@ use vt_agent::{
         binaries::Binaries,
         clone::clone_from,
         init::{Init, OWNER_FILE, Passwords},
-        my_cnf::{Settings, default_user, server_id},
+        my_cnf::{Settings, default_user},
         rewind::rewind,
     },
     replication::{
@@ -87,7 +87,7 @@ impl Real {
         let settings = Settings {
             layout: Layout::new(directory.path(), None),
             version: binaries.version,
-            server_id: server_id(&alias(index).to_string()),
+            server_id: alias(index).server_id(),
             host: "127.0.0.1".to_owned(),
             port: free.local_addr().expect("an address").port(),
             innodb_buffer_pool_size: Some("32M".to_owned()),

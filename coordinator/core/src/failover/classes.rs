@@ -326,10 +326,10 @@ pub const CLASSES: &[Class] = &[
     class!(
         "",
         "two tablets have one server id",
-        "the error of replication",
+        "ids follow from aliases, and two of these may collide",
         Shown,
-        "a replica with its source's id does not start and says so; two replicas with one id are not told apart. Ids follow from aliases, so it takes a collision",
-        "none"
+        "the second one is refused when it registers, and its agent says so; an id that somebody sets by hand is not noticed",
+        "at once"
     ),
     class!(
         "",

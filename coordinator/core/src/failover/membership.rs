@@ -112,6 +112,18 @@ fn first_contact(state: &State, now: Now, tablet: &Tablet) -> Registration {
             tablet.replica_set, tablet.alias
         ));
     }
+    // With one id for two, a source takes the second connection for the first one, and ends that.
+    let namesake = state
+        .tablets
+        .keys()
+        .find(|other| other.server_id() == tablet.alias.server_id());
+    if let Some(other) = namesake {
+        return Registration::Refused(format!(
+            "the aliases {} and {other} give mysqld the same server id, {}: give this tablet another alias",
+            tablet.alias,
+            tablet.alias.server_id()
+        ));
+    }
     let mut changes = Vec::new();
     if !state.cells.contains_key(tablet.alias.cell()) {
         let cell = Cell {

@@ -4,6 +4,29 @@ use super::*;
 use crate::intent;
 
 #[test]
+fn two_tablets_have_no_server_id_in_common() {
+    let mut stage = Stage::stable(1);
+    // Their checksums are equal.
+    for (alias, is_refused) in [("lyon-1045693422", false), ("lyon-445900758", true)] {
+        let mut report = fresh_report(1);
+        report.tablet.alias = alias.parse().unwrap();
+        report.tablet.mysql = endpoint(99);
+        stage.step(Event::Reported {
+            report: Box::new(report.clone()),
+        });
+        let refused = stage.core.refused(&report.tablet.alias);
+        let why = refused.unwrap_or_default();
+        assert_eq!(why.contains("the same server id"), is_refused, "{why}");
+        let is_known = stage
+            .core
+            .state()
+            .tablets
+            .contains_key(&report.tablet.alias);
+        assert_eq!(is_known, !is_refused, "{alias}");
+    }
+}
+
+#[test]
 fn an_alias_belongs_to_one_host_and_one_replica_set() {
     let mut stage = Stage::stable(1);
     let mut elsewhere = fresh_report(1);
