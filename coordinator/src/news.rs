@@ -139,13 +139,15 @@ impl News {
             }
             current
         };
-        Some(self.whole(&current).piece())
+        Some(self.whole(&current, after).piece())
     }
 
-    /// The whole state as it was encoded last, if the few changes since are at hand; else encoded now.
-    fn whole(&self, current: &RoutingSnapshot) -> Full {
+    /// The whole state as it was encoded last, if the few changes since are at hand; else encoded now. Whoever has heard more of another
+    /// member takes nothing older, and could not take the changes since that either.
+    fn whole(&self, current: &RoutingSnapshot, after: Option<RoutingVersion>) -> Full {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = &*full {
+        let leads_on = |kept: &&Full| after.is_none_or(|after| kept.version > after);
+        if let Some(kept) = full.as_ref().filter(leads_on) {
             let inner = self.lock();
             let is_newest = kept.version >= current.version;
             let small = kept.body.len().max(SMALL_BYTES);
@@ -342,6 +344,18 @@ mod tests {
             health: 0,
         };
         assert!(news.next(Some(ahead)).is_none());
+    }
+
+    /// Another leader told it of what never came here; what is kept of the whole state is older than that.
+    #[test]
+    fn who_knows_more_than_what_is_kept_is_not_taken_back() {
+        let news = News::default();
+        publish(&news, None, 1, 10);
+        assert_eq!(read(&news, &mut None), Some(true));
+        publish(&news, Some(1), 9, 10);
+        let mut reader = Some((*snapshot(5, 10)).clone());
+        assert_eq!(read(&news, &mut reader), Some(true));
+        assert_eq!(reader.unwrap(), *snapshot(9, 10));
     }
 
     #[test]

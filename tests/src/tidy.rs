@@ -133,7 +133,14 @@ const LAYERS: &[Layers] = &[
 const PURE: &[(&str, &[&str])] = &[
     (
         "proto",
-        &["crc32fast", "prost", "sha2", "thiserror", "tonic", "tonic-prost"],
+        &[
+            "crc32fast",
+            "prost",
+            "sha2",
+            "thiserror",
+            "tonic",
+            "tonic-prost",
+        ],
     ),
     (
         "coordinator/core",
