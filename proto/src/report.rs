@@ -48,6 +48,8 @@ pub struct Replication {
     pub source_uuid: Option<String>,
     /// Applying has stopped on an error, and starting it again has not helped: only other data would.
     pub stuck: bool,
+    /// The error that applying has stopped on.
+    pub applier_error: Option<String>,
 }
 
 impl Replication {

@@ -100,6 +100,7 @@ fn replication(channel: &Channel, memory: &Memory) -> Replication {
             .map(text),
         source_uuid: channel.source_uuid.clone(),
         stuck: memory.is_stuck(),
+        applier_error: channel.sql_error.as_ref().map(text),
     }
 }
 

@@ -318,6 +318,7 @@ pub(crate) mod tests {
                 error: None,
                 source_uuid: None,
                 stuck: false,
+                applier_error: None,
             });
             report
         };

@@ -62,6 +62,16 @@ impl<'a> Situation<'a> {
         self.now.monotonic_ms.saturating_sub(self.since_ms)
     }
 
+    /// What was told of this set within so long, newest first. By the clock of the wall: it only tells what to think.
+    pub fn recent_events(&self, within_ms: u64) -> impl Iterator<Item = &'a AuditEvent> {
+        let subject = format!("replica-set/{}", self.set.value.name);
+        let now_ms = self.now.unix_ms;
+        let events = self.state.events.iter().rev().map(|(_, event)| event);
+        events
+            .take_while(move |event| now_ms.saturating_sub(event.time_unix_ms) <= within_ms)
+            .filter(move |event| event.subject == subject)
+    }
+
     /// The tablets of the set, in order of their aliases.
     pub fn tablets(&self) -> impl Iterator<Item = &'a Tablet> + use<'a> {
         let state = self.state;

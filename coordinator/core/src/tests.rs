@@ -240,6 +240,7 @@ impl Stage {
             lag_ms: Some(0),
             error: None,
             stuck: false,
+            applier_error: None,
             source_uuid,
         });
     }

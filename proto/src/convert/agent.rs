@@ -182,6 +182,7 @@ impl From<Replication> for wire::Replication {
             error: replication.error,
             source_uuid: replication.source_uuid,
             stuck: replication.stuck,
+            applier_error: replication.applier_error,
         }
     }
 }
@@ -199,6 +200,7 @@ impl TryFrom<wire::Replication> for Replication {
             error: replication.error,
             source_uuid: replication.source_uuid,
             stuck: replication.stuck,
+            applier_error: replication.applier_error,
         })
     }
 }

@@ -93,14 +93,12 @@ pub fn position(report: &Report) -> Option<&GtidPosition> {
     report.gtid.as_ref()
 }
 
-/// Whether applying has stopped on an error while there is something to apply: it may never have all that it received.
+/// The error that applying has stopped on while there is something to apply: this tablet may never have all that it received.
 pub fn cannot_apply(report: &Report) -> Option<&str> {
     let replication = report.replication.as_ref()?;
     let gtid = report.gtid.as_ref()?;
-    let has_stopped = replication.stuck || replication.sql == ThreadState::Off;
     let has_backlog = !gtid.executed.contains(&gtid.received);
-    let error = replication.error.as_deref();
-    error.filter(|_| has_stopped && has_backlog)
+    replication.applier_error.as_deref().filter(|_| has_backlog)
 }
 
 /// What a tablet that has stopped received of the one history: without transactions of older epochs that nobody kept.

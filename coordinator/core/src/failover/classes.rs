@@ -5,7 +5,9 @@ use super::{
     evidence::{RESTART_PATIENCE_MS, UNRESPONSIVE_MS},
     leaving::{LOST_MS, STEP_MS},
     planned::SWITCHOVER_MS,
-    writes::{BAD_DISK_MS, CUT_OFF_MS, HANDOVER_PAUSE_MS, HANGING_MS},
+    writes::{
+        BAD_DISK_MS, CUT_OFF_MS, HANDOVER_PAUSE_MS, HANGING_MS, SATURATED_MS, SATURATED_PAUSE_MS,
+    },
 };
 use crate::{
     DISK_STALL_MS,
@@ -122,9 +124,11 @@ pub const CLASSES: &[Class] = &[
         "F8",
         "the primary has too much to do",
         "its agent's row hangs while its disk is well",
-        Shown,
-        "an alarm, never a failover; a long saturation does not move the primary either",
-        "none"
+        Acts,
+        "an alarm, never a failover; a switchover when it lasts and another is fit",
+        "{} ms, not again within {} ms",
+        SATURATED_MS,
+        SATURATED_PAUSE_MS
     ),
     class!(
         "F9",

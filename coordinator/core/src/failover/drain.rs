@@ -4,14 +4,11 @@
 
 use std::fmt;
 
-use vt_proto::{
-    ids::TabletAlias,
-    topology::{Phase, ReplicaSet},
-};
+use vt_proto::ids::TabletAlias;
 
 use super::{
     Situation, Verdict,
-    planned::{SWITCHOVER_MS, fit},
+    planned::{SWITCHOVER_MS, begin, fit},
     table::Trigger,
     writes::HANDOVER_PAUSE_MS,
 };
@@ -51,22 +48,14 @@ pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Ver
     if situation.phase_age_ms() < pause_ms(situation, primary, why) {
         return None;
     }
-    let record = situation.record();
-    let mut ackers = record.ackers.iter();
-    let candidate = ackers.find(|acker| fit(situation, primary, acker).is_ok())?;
-    let event = situation.event(
-        "switchover.drain",
-        format!("{primary} is {why} and is to hand over to {candidate}"),
+    let kind = (Trigger::PrimaryDrained, "switchover.drain");
+    begin(
+        situation,
+        primary,
+        kind,
+        &format!("it is {why}"),
         Vec::new(),
-    );
-    let switching = ReplicaSet {
-        phase: Phase::Switching {
-            candidate: candidate.clone(),
-        },
-        ..record.without_steps()
-    };
-    let verdict = Verdict::commit(situation, Trigger::PrimaryDrained, switching, event);
-    Some(verdict)
+    )
 }
 
 /// A record that is older than the order to drain was not changed by an attempt to follow it.

@@ -190,18 +190,10 @@ fn repeated(situation: &Situation<'_>, death: &Death) -> (String, Vec<(String, S
     if !death.conclusive {
         return (String::new(), evidence);
     }
-    let subject = format!("replica-set/{}", situation.set.value.name);
-    let is_recent = |event: &AuditEvent| {
-        situation.now.unix_ms.saturating_sub(event.time_unix_ms) <= REPEATED_MS
-    };
-    let is_death = |event: &AuditEvent| {
-        let mut names = event.evidence.iter().map(|(name, _)| name);
-        event.subject == subject && names.any(|name| name == DEATHS)
-    };
-    let events = situation.state.events.iter().rev().map(|(_, event)| event);
-    let before = events
-        .take_while(|event| is_recent(event))
-        .filter(|event| is_death(event))
+    let is_death = |event: &&AuditEvent| event.evidence.iter().any(|(name, _)| name == DEATHS);
+    let before = situation
+        .recent_events(REPEATED_MS)
+        .filter(is_death)
         .count();
     let deaths = before + 1;
     evidence.push((DEATHS.to_owned(), deaths.to_string()));

@@ -254,7 +254,7 @@ fn why(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) ->
     let replication = report.replication.as_ref();
     if let Some(stuck) = replication.filter(|replication| replication.stuck) {
         let error = stuck
-            .error
+            .applier_error
             .as_deref()
             .unwrap_or("an error that it told before");
         return Some(format!(

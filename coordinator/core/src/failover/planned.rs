@@ -24,6 +24,28 @@ pub const SWITCHOVER_MS: u64 = 2_000;
 /// A candidate further behind would keep writers waiting longer than the switchover may take.
 pub const SWITCHOVER_LAG_MS: u64 = 1_000;
 
+/// A switchover that nobody has asked for, to the first acker that is fit. None where nobody is.
+pub fn begin(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    (trigger, kind): (Trigger, &str),
+    why: &str,
+    evidence: Vec<(String, String)>,
+) -> Option<Verdict> {
+    let record = situation.record();
+    let mut ackers = record.ackers.iter();
+    let candidate = ackers.find(|acker| fit(situation, primary, acker).is_ok())?;
+    let message = format!("{primary} is to hand over to {candidate}: {why}");
+    let event = situation.event(kind, message, evidence);
+    let switching = ReplicaSet {
+        phase: Phase::Switching {
+            candidate: candidate.clone(),
+        },
+        ..record.without_steps()
+    };
+    Some(Verdict::commit(situation, trigger, switching, event))
+}
+
 /// In `Switching`: hand over when both sides are ready, take it back when one is not in time.
 pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict {
     let Some(primary) = &situation.record().primary else {

@@ -73,6 +73,8 @@ pub enum Trigger {
     SwitchoverAsked,
     /// The primary's disk is full or fails, and its writes still return.
     DiskFailing,
+    /// The primary's writes hang for long although its disk is well.
+    PrimarySaturated,
     /// The primary's host is drained and another tablet is fit.
     PrimaryDrained,
     /// The primary is read-only and the candidate has everything.
@@ -225,6 +227,13 @@ pub const TABLE: &[Row] = &[
         Switching,
         Same,
         "Its writes will hang soon, and then nothing can be handed over any more; until it is read-only the step can be taken back.",
+    ),
+    row(
+        Stable,
+        Trigger::PrimarySaturated,
+        Switching,
+        Same,
+        "Nobody can write to it anyway; until it is read-only the step can be taken back.",
     ),
     row(
         Stable,

@@ -1,20 +1,20 @@
 //! What a primary's own writes tell: a full or stalled disk leaves its reads and its heartbeats healthy.
 //!
 //! Two classes that do not share a cause make a death: its writes to mysqld hang, and its writes to mysqld's disk do not arrive, or
-//! mysqld says that it waits for space. Writes that hang on a healthy disk are saturation or a lock: an alarm and never a death.
+//! mysqld says that it waits for space. Writes that hang on a healthy disk are saturation or a lock: an alarm, after half a minute a
+//! switchover, and never a death.
 //! Writes that wait for acknowledgements tell of the ackers, and make a death only if these run and have lost it. Nothing is concluded while no acker has a healthy disk: a storage that
 //! all share, or data that fill every disk alike, would only send writers around.
 
 use vt_proto::{
     ids::TabletAlias,
     report::{DiskState, MysqldState, Report, WriteCause, WriteFailure},
-    topology::{Phase, ReplicaSet},
 };
 
 use super::{
     Situation, Verdict,
     evidence::{Death, ackers_hear_nothing},
-    planned::fit,
+    planned::begin,
     table::Trigger,
 };
 use crate::health::TabletHealth;
@@ -28,6 +28,12 @@ pub const CUT_OFF_MS: u64 = 1_000;
 pub const BAD_DISK_MS: u64 = 2_000;
 /// A record younger than this was changed a moment ago: a primary that could not hand over is not asked again at once.
 pub const HANDOVER_PAUSE_MS: u64 = 10_000;
+
+/// Writes hang for so long on a healthy disk before another primary is tried: longer than a burst, or most locks.
+pub const SATURATED_MS: u64 = 30_000;
+/// And not again within this: the same load would send writers around for ever.
+pub const SATURATED_PAUSE_MS: u64 = 600_000;
+const SATURATED: &str = "switchover.load";
 
 /// The death of a primary that can write no more, if it is concluded.
 pub fn death(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
@@ -118,39 +124,56 @@ pub fn alarm(situation: &Situation<'_>, primary: &TabletAlias) -> Option<String>
     })
 }
 
-/// A hand-over while writes still return: the disk is full or fails, and they will hang soon.
+/// A hand-over of a primary that is not dead: its disk fails and its writes will hang soon, or they have hung for long without that.
 pub fn hand_over(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Verdict> {
+    // What was taken back is not tried again at once.
+    if situation.phase_age_ms() < HANDOVER_PAUSE_MS {
+        return None;
+    }
     let health = situation.health.get(primary)?;
-    if !is_failing(situation, primary) || health.writes_hang_since_ms.is_some() {
-        return None;
-    }
+    for_its_disk(situation, primary, health).or_else(|| for_its_load(situation, primary, health))
+}
+
+fn for_its_disk(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    health: &TabletHealth,
+) -> Option<Verdict> {
     let bad_ms = heard_ms(health, health.bad_disk_since_ms)?;
-    if bad_ms <= BAD_DISK_MS || situation.phase_age_ms() < HANDOVER_PAUSE_MS {
+    let hangs = health.writes_hang_since_ms.is_some();
+    if !is_failing(situation, primary) || hangs || bad_ms <= BAD_DISK_MS {
         return None;
     }
-    let record = situation.record();
-    let candidate = record
-        .ackers
-        .iter()
-        .find(|acker| fit(situation, primary, acker).is_ok())?;
-    let disk = disk_words(&health.report);
-    let event = situation.event(
-        "switchover.disk",
-        format!("{primary} is to hand over to {candidate}: {disk}"),
-        vec![("bad_disk_ms".to_owned(), bad_ms.to_string())],
-    );
-    let switching = ReplicaSet {
-        phase: Phase::Switching {
-            candidate: candidate.clone(),
-        },
-        ..record.without_steps()
-    };
-    Some(Verdict::commit(
+    let evidence = vec![("bad_disk_ms".to_owned(), bad_ms.to_string())];
+    let kind = (Trigger::DiskFailing, "switchover.disk");
+    begin(
         situation,
-        Trigger::DiskFailing,
-        switching,
-        event,
-    ))
+        primary,
+        kind,
+        &disk_words(&health.report),
+        evidence,
+    )
+}
+
+/// Too much to do, or a lock that somebody holds. Elsewhere it may go on; and where it does not, it is not tried again soon.
+fn for_its_load(
+    situation: &Situation<'_>,
+    primary: &TabletAlias,
+    health: &TabletHealth,
+) -> Option<Verdict> {
+    let (failure, hanging_ms) = hanging(health)?;
+    let is_load = failure.cause == WriteCause::Unknown && !health.report.has_bad_disk();
+    if !is_load || hanging_ms <= SATURATED_MS {
+        return None;
+    }
+    let mut recent = situation.recent_events(SATURATED_PAUSE_MS);
+    if recent.any(|event| event.kind == SATURATED) {
+        return None;
+    }
+    let why = format!("its writes hang for {hanging_ms} ms although its disk is well");
+    let evidence = vec![("write".to_owned(), failure.detail.clone())];
+    let kind = (Trigger::PrimarySaturated, SATURATED);
+    begin(situation, primary, kind, &why, evidence)
 }
 
 /// The death of a primary with a failing disk that could not hand over in its time.

@@ -104,7 +104,7 @@ fn an_acker_that_cannot_apply_leaves_first() {
     let mut stage = Stage::stable_in(format::NEWEST);
     let replication = stage.replication(2);
     replication.sql = ThreadState::Off;
-    replication.error = Some("the row to change is not here".to_owned());
+    replication.applier_error = Some("the row to change is not here".to_owned());
     stage.pass(3 * LOST_MS, &[]);
     // Its agent starts it again; until that is known not to help, it stays.
     assert_eq!(stage.set(0).leaving, None);
@@ -121,7 +121,7 @@ fn one_that_cannot_apply_is_no_successor() {
     stage.position(2, "A:1-10", "A:1-12");
     let replication = stage.replication(2);
     replication.sql = ThreadState::Off;
-    replication.error = Some("the row to change is not here".to_owned());
+    replication.applier_error = Some("the row to change is not here".to_owned());
     stage.everybody_reports();
     stage.exit(0);
     stage.reports(0);
@@ -139,7 +139,7 @@ fn primaries_that_end_one_after_the_other_are_told_as_such() {
     stage.position(2, "A:1-10", "A:1-12");
     let replication = stage.replication(2);
     replication.sql = ThreadState::Off;
-    replication.error = Some("the row to change is not here".to_owned());
+    replication.applier_error = Some("the row to change is not here".to_owned());
     stage.everybody_reports();
     for death in 1..=3 {
         stage.exit(0);

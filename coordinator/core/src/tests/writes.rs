@@ -29,6 +29,8 @@ fn say(stage: &mut Stage, index: u32, (cause, state): Probes) {
 enum Then {
     Failover,
     HandOver,
+    /// The same, because of what it has to do.
+    HandOverForLoad,
     /// Nothing happens, and this is said.
     Alarm(&'static str),
     Nothing,
@@ -64,6 +66,11 @@ fn outcome(primary: Probes, ackers: [DiskState; 2], after_ms: u64, expected: The
             );
             assert!(stage.kinds().contains(&"switchover.disk".to_owned()));
         }
+        Then::HandOverForLoad => {
+            let candidate = alias(1);
+            assert_eq!(stage.set(0).phase, Phase::Switching { candidate }, "{case}");
+            assert_eq!(stage.kinds().last().unwrap(), "switchover.load", "{case}");
+        }
         Then::Alarm(words) => {
             assert_eq!(stage.set(0).phase, Phase::Stable, "{case}");
             let said = stage.core.blocked(&set_name(0)).unwrap_or_default();
@@ -79,7 +86,7 @@ fn outcome(primary: Probes, ackers: [DiskState; 2], after_ms: u64, expected: The
 #[test]
 fn what_a_primary_suffers_from_is_told_apart() {
     use DiskState::{Failed, Full, Good, Stalled};
-    use Then::{Alarm, Failover, HandOver, Nothing};
+    use Then::{Alarm, Failover, HandOver, HandOverForLoad, Nothing};
     use WriteCause::{Acknowledgements, DiskSpace, Refused, Unknown};
     let well = [Good, Good];
     for (primary, ackers, after_ms, expected) in [
@@ -98,7 +105,9 @@ fn what_a_primary_suffers_from_is_told_apart() {
             20_000,
             Alarm("although its disk is well"),
         ),
-        ((None, Stalled), well, 20_000, Alarm("still writes")),
+        ((Some(Unknown), Good), well, 31_000, HandOverForLoad),
+        ((Some(Refused), Good), well, 40_000, Alarm("refuses writes")),
+        ((None, Stalled), well, 40_000, Alarm("still writes")),
         // The ackers' trouble.
         (
             (Some(Acknowledgements), Stalled),

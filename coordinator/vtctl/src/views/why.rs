@@ -14,12 +14,13 @@ mod text;
 /// Events after a change that are told with it; more are for `vtctl events`.
 const LATER_EVENTS_MAX: usize = 8;
 /// What begins a change.
-const BEGINNINGS: [&str; 6] = [
+const BEGINNINGS: [&str; 7] = [
     "failover.form",
     "failover.revoke",
     "failover.raise",
     "switchover.asked",
     "switchover.disk",
+    "switchover.load",
     "switchover.drain",
 ];
 /// What ends it.

@@ -79,6 +79,7 @@ fn full_report() -> Report {
             error: Some("no".to_owned()),
             source_uuid: Some("source".to_owned()),
             stuck: true,
+            applier_error: Some("1032".to_owned()),
         }),
         super_read_only: Some(false),
         semi_sync_source: Some(true),

@@ -249,6 +249,7 @@ impl Agent {
                     error: None,
                     source_uuid: None,
                     stuck: false,
+                    applier_error: None,
                 });
             }
             Some(Goal::Revoke(_) | Goal::Fence(_) | Goal::Reveal(_)) => {

@@ -7,7 +7,7 @@ use crate::chaos::{
     row::{Row, row},
     step::{
         Load::{Processors, Sessions},
-        Step::{Begin, Load, Pause, Signal, Sql, Writes},
+        Step::{Begin, Hold, Load, Moves, Pause, Signal, Sql, Told, Writes},
         Who::Primary,
     },
 };
@@ -21,13 +21,27 @@ pub const ROWS: &[Row] = &[
     )
     .gap(2_000),
     row(
-        "53",
+        "53a",
         "processors-exhausted",
         "nothing moves, or a switchover",
         &[Load(Primary, Processors(100)), Pause(20_000)],
     )
     .epochs(0, 1)
     .any_gap(),
+    row(
+        "53b",
+        "primary-locked-for-long",
+        "a switchover after half a minute",
+        &[
+            Hold(Primary, &["FLUSH TABLES WITH READ LOCK"]),
+            Pause(25_000),
+            Moves,
+            Told("switchover.load"),
+        ],
+    )
+    .epochs(1, 1)
+    .any_gap()
+    .weight(0),
     row(
         "54",
         "large-transaction-in-flight",
