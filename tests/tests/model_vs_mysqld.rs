@@ -187,8 +187,12 @@ fn ends() -> Vec<Step> {
     steps.extend([start(B), start(C), Step::Write(A)]);
     // A copy has the donor's channel and none of its relay log.
     let copy = |donor| {
-        let (donor, may_lose) = (endpoint(donor), GtidSet::new());
-        act(C, Action::Clone { donor, may_lose })
+        let action = Action::Clone {
+            donor: endpoint(donor),
+            may_lose: GtidSet::new(),
+            followed: None,
+        };
+        act(C, action)
     };
     steps.extend([stop(C), Step::StopApplier(B), Step::Write(A), apply(B)]);
     steps.extend([copy(B), apply(C), act(C, Action::ResetReplication)]);

@@ -65,10 +65,12 @@ pub enum Action {
         kept: GtidSet,
         epoch: Epoch,
     },
-    /// Replace all data by a copy of the donor's, which must have everything that is here but `may_lose`.
+    /// Replace all data by a copy of the donor's, which must have everything that is here but `may_lose`. `followed` is the server that was
+    /// reached at the donor's address last: where another one is there now, what it lacks of that one was kept nowhere.
     Clone {
         donor: Endpoint,
         may_lose: GtidSet,
+        followed: Option<String>,
     },
     /// Disconnect applications: `offline_mode`.
     CutSessions,

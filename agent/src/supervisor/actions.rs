@@ -81,7 +81,11 @@ pub(super) async fn carry_out(host: &mut Host, action: &Action) -> Outcome {
                 Rewind::NeedsClone { why } => Err(why),
             }
         }
-        Action::Clone { donor, may_lose } => clone(host, donor, may_lose).await,
+        Action::Clone {
+            donor,
+            may_lose,
+            followed,
+        } => clone(host, donor, may_lose, followed.as_deref()).await,
         other => on_connection(host, other).await,
     }
 }
@@ -174,8 +178,13 @@ async fn kill(host: &mut Host) -> Outcome {
 }
 
 /// Asks the donor first: nothing is replaced by less than is here, but for what nobody kept.
-async fn clone(host: &mut Host, donor: &Endpoint, may_lose: &GtidSet) -> Outcome {
-    let donor_has = ask_donor(host, donor).await?;
+async fn clone(
+    host: &mut Host,
+    donor: &Endpoint,
+    may_lose: &GtidSet,
+    followed: Option<&str>,
+) -> Outcome {
+    let (donor_uuid, donor_has) = ask_donor(host, donor).await?;
     let conn = host.pool.main().await.map_err(said)?;
     let own: Vec<String> = conn
         .rows("SELECT @@global.gtid_executed")
@@ -186,7 +195,11 @@ async fn clone(host: &mut Host, donor: &Endpoint, may_lose: &GtidSet) -> Outcome
         .map_or("", String::as_str)
         .parse()
         .map_err(said)?;
-    let missing = own.subtract(may_lose).subtract(&donor_has);
+    let mut missing = own.subtract(may_lose).subtract(&donor_has);
+    // A server gets another uuid with other data: when its tail was cut, or its data were replaced.
+    if let Some(former) = followed.filter(|uuid| *uuid != donor_uuid) {
+        missing = missing.subtract(&own.of_server(former));
+    }
     if !missing.is_empty() {
         return Err(format!(
             "the donor lacks transactions that are here: {missing}; nothing is replaced"
@@ -250,7 +263,8 @@ async fn comes_back(host: &mut Host, life: u64) -> Outcome {
     }
 }
 
-async fn ask_donor(host: &Host, donor: &Endpoint) -> Result<GtidSet, String> {
+/// Who the donor is, and what it has.
+async fn ask_donor(host: &Host, donor: &Endpoint) -> Result<(String, GtidSet), String> {
     let options = OptsBuilder::default()
         .ip_or_hostname(donor.host.clone())
         .tcp_port(donor.port)
@@ -260,14 +274,15 @@ async fn ask_donor(host: &Host, donor: &Endpoint) -> Result<GtidSet, String> {
         .stmt_cache_size(0);
     let asking = async {
         let mut conn = Conn::new(options).await?;
-        let set: Option<String> = conn.query_first("SELECT @@global.gtid_executed").await?;
+        let words = "SELECT @@global.server_uuid, @@global.gtid_executed";
+        let answer: Option<(String, String)> = conn.query_first(words).await?;
         conn.disconnect().await?;
-        Ok::<_, mysql_async::Error>(set.unwrap_or_default())
+        Ok::<_, mysql_async::Error>(answer.unwrap_or_default())
     };
     let place = format!("{}:{}", donor.host, donor.port);
-    let set = tokio::time::timeout(DONOR_LIMIT, asking)
+    let (uuid, set) = tokio::time::timeout(DONOR_LIMIT, asking)
         .await
         .map_err(|_| format!("the donor {place} does not answer"))?
         .map_err(|error| format!("the donor {place} does not say what it has: {error}"))?;
-    set.parse().map_err(said)
+    Ok((uuid, set.parse().map_err(said)?))
 }

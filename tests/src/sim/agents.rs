@@ -394,7 +394,11 @@ impl World {
             Action::StartWork(_) => Ok(()),
             Action::StartMysqld => self.start_mysqld(host),
             Action::LockOut { tablets } => self.lock_out(host, tablets),
-            Action::Clone { donor, may_lose } => self.clone_tablet(host, donor, may_lose),
+            Action::Clone {
+                donor,
+                may_lose,
+                followed,
+            } => self.clone_tablet(host, donor, may_lose, followed.as_deref()),
             Action::EnableSourceSemiSync { acks } => self.switch_semi_sync(host, Some(*acks)),
             Action::DisableSourceSemiSync => self.switch_semi_sync(host, None),
             Action::OpenForAll => {
@@ -463,6 +467,7 @@ impl World {
         host: usize,
         donor: &Endpoint,
         may_lose: &GtidSet,
+        followed: Option<&str>,
     ) -> Result<(), String> {
         let source = self.host_at(donor);
         let reachable = self.network.connected(self.node(host), self.node(source));
@@ -474,7 +479,10 @@ impl World {
         }
         let donor = self.hosts[source].mysqld.clone();
         let host_state = &mut self.hosts[host];
-        let needed = host_state.mysqld.executed.subtract(may_lose);
+        let own = &host_state.mysqld.executed;
+        let former = followed.filter(|uuid| *uuid != donor.uuid);
+        let former = former.map_or_else(GtidSet::new, |uuid| own.of_server(uuid));
+        let needed = own.subtract(may_lose).subtract(&former);
         if !donor.executed.contains(&needed) {
             return Err("the donor lacks transactions that are here".to_owned());
         }

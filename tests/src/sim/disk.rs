@@ -75,7 +75,8 @@ impl Host {
     /// A commit that does not get into the binary log. True if the disk is such that it hangs.
     pub fn hang(&mut self, what: &What) -> bool {
         let hangs = self.suffering.has_bad_disk();
-        if hangs && self.suffering.hanging.len() < HANGING_MAX {
+        let is_client = matches!(what, What::Write(_));
+        if hangs && (!is_client || self.suffering.hanging.len() < HANGING_MAX) {
             self.suffering.hanging.push(what.clone());
         }
         hangs

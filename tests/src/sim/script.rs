@@ -256,7 +256,11 @@ impl Models {
             Action::EnableSourceSemiSync { acks } => world.switch_semi_sync(host, Some(*acks)),
             Action::DisableSourceSemiSync => world.switch_semi_sync(host, None),
             Action::LockOut { tablets } => world.lock_out(host, tablets),
-            Action::Clone { donor, may_lose } => world.clone_tablet(host, donor, may_lose),
+            Action::Clone {
+                donor,
+                may_lose,
+                followed,
+            } => world.clone_tablet(host, donor, may_lose, followed.as_deref()),
             _ => local_effect(&mut world.hosts[host], action, world.now_ms),
         }
     }

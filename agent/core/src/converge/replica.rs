@@ -264,6 +264,7 @@ fn copy(view: &View<'_>, order: &Order<'_>, server: &Server, reason: &str) -> St
     let mut step = view.attempt(Action::Clone {
         donor: order.source.clone(),
         may_lose,
+        followed: reached(order, server).map(str::to_owned),
     });
     let detail = step.blocked.take();
     step.blocked = Some(match detail {

@@ -328,11 +328,11 @@ pub fn prospect(situation: &Situation<'_>) -> Result<GtidSet, String> {
     let is_spare = |tablet: &Tablet| {
         Some(&tablet.alias) != record.primary.as_ref() && has_exactly(&tablet.alias, start)
     };
+    let has_spare = || situation.promotable().any(is_spare);
     match maximum.contains(start) {
+        true if maximum == *start && has_spare() => return Ok(maximum),
         true => {}
-        false if start.contains(&maximum) && situation.promotable().any(is_spare) => {
-            return Ok(start.clone());
-        }
+        false if start.contains(&maximum) && has_spare() => return Ok(start.clone()),
         false => {
             return Err(format!(
                 "no tablet that answers has the start of the epoch ({start}): bring back the primary or another that has it"

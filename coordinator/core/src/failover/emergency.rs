@@ -187,7 +187,9 @@ fn revoke(situation: &Situation<'_>, primary: &TabletAlias, death: &Death) -> Ve
 /// sent again to the next one. Counted in the events, which every leader has.
 fn repeated(situation: &Situation<'_>, death: &Death) -> (String, Vec<(String, String)>) {
     let mut evidence = death.evidence.clone();
-    if !death.conclusive {
+    let primary = situation.record().primary.as_ref();
+    let report = primary.and_then(|primary| situation.last_report(primary));
+    if !report.is_some_and(|report| matches!(report.mysqld, MysqldState::Exited { .. })) {
         return (String::new(), evidence);
     }
     let is_death = |event: &&AuditEvent| event.evidence.iter().any(|(name, _)| name == DEATHS);
@@ -427,12 +429,19 @@ fn discovered(situation: &Situation<'_>, previous: &TabletAlias) -> Result<GtidS
         };
         sets.push(own.executed.clone());
     }
-    let maximum = durability::maximum(&sets).map_err(|diverged| {
-        format!(
-            "the tablets have diverged ({} against {}): an operator must decide which is right",
-            diverged.one, diverged.other
-        )
-    })?;
+    let maximum = match (durability::maximum(&sets), own) {
+        (Ok(maximum), _) => maximum,
+        // Some of them have what was kept of no epoch. It has what it acknowledged itself, and what its epoch began with.
+        (Err(_), Some(own)) if !is_restored && own.executed.contains(&record.start_gtid) => {
+            return Ok(own.executed.clone());
+        }
+        (Err(diverged), _) => {
+            return Err(format!(
+                "the tablets have diverged ({} against {}): an operator must decide which is right",
+                diverged.one, diverged.other
+            ));
+        }
+    };
     // When the epoch before was never open, its ackers need not have its start, and the writes acknowledged earlier are
     // within that start: nothing smaller may be taken, and with nothing of the epoch in any of them nothing larger need be.
     let start = &record.start_gtid;

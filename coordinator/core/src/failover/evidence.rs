@@ -10,7 +10,7 @@ use vt_proto::{
     report::{MysqldState, Replication, Report},
 };
 
-use super::{Situation, writes};
+use super::{Situation, candidate::cannot_apply, writes};
 use crate::health::SILENCE_MS;
 
 /// A mysqld whose agent has waited in vain for 1 s and then says so for this long is hung, if its ackers do not hear it either: a
@@ -115,17 +115,23 @@ fn exit(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> Op
 }
 
 /// A chosen primary that lacks what its epoch starts with never opens: it had that when it was chosen, in a relay log that its host's
-/// end has taken. No epoch begins with it, as with one that is dead.
+/// end has taken. Nor does one whose applier has stopped on an error, which a switchover cannot know before. No epoch begins with
+/// it, as with one that is dead.
 pub fn lost_start(situation: &Situation<'_>, primary: &TabletAlias) -> Option<Death> {
     let record = situation.record();
     let report = situation.answer(primary)?;
     let received = &report.gtid.as_ref()?.received;
     let follows = report.promised == record.epoch && report.mysqld == MysqldState::Running;
     let lacks = record.start_gtid.subtract(received);
-    (follows && !lacks.is_empty()).then(|| Death {
+    let why = match cannot_apply(report) {
+        _ if !lacks.is_empty() => format!("it has lost {lacks}, with which its epoch starts"),
+        Some(error) => format!("it cannot apply what its epoch starts with: {error}"),
+        None => return None,
+    };
+    follows.then(|| Death {
         conclusive: true,
         restartable: None,
-        why: format!("it has lost {lacks}, with which its epoch starts"),
+        why,
         evidence: vec![(
             format!("primary {primary}"),
             format!(

@@ -417,6 +417,54 @@ fn an_establishing_primary_that_lost_the_start_is_followed_by_one_that_has_it() 
     }
 }
 
+/// A switchover cannot know before that the candidate will not apply what the old primary wrote last.
+#[test]
+fn an_establishing_primary_that_cannot_apply_the_start_is_followed_by_one_that_has_it() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    for index in [1, 2] {
+        stage.position(index, "A:1-10", "A:1-10");
+        stage.revoke(index);
+    }
+    stage.everybody_reports();
+    assert_eq!(stage.set(0).primary, Some(alias(1)));
+    stage.position(1, "A:1-9", "A:1-10");
+    stage.replication(1).applier_error = Some("the row to change is not here".to_owned());
+    stage.reports(1);
+    assert_eq!(stage.set(0).epoch, Epoch(3));
+    let mut events = stage.core.state().events.iter().rev();
+    let (_, event) = events
+        .find(|(_, event)| event.kind == "failover.revoke")
+        .unwrap();
+    assert!(event.message.contains("cannot apply"), "{}", event.message);
+}
+
+/// What some have of an epoch that nobody kept does not matter where the former primary itself can be read.
+#[test]
+fn a_former_primary_that_can_be_read_decides_between_data_that_differ() {
+    let mut stage = Stage::stable(1);
+    stage.exit(0);
+    stage.reports(0);
+    stage.position(1, "A:1-10,B:1", "A:1-10,B:1");
+    stage.position(2, "A:1-11", "A:1-11");
+    for index in [1, 2] {
+        stage.revoke(index);
+    }
+    stage.everybody_reports();
+    let blocked = stage.core.blocked(&set_name(0)).unwrap();
+    assert!(blocked.contains("diverged"), "{blocked}");
+    reveal(&mut stage, 0, "A:1-12");
+    stage.reports(0);
+    assert_eq!(
+        stage.set(0).primary,
+        Some(alias(0)),
+        "{:?}",
+        stage.core.blocked(&set_name(0))
+    );
+    assert_eq!(stage.set(0).start_gtid, gtids("A:1-12"));
+}
+
 /// As above, in a switchover: the ackers lag, and the former primary, which acknowledges nothing, has all that there is.
 #[test]
 fn the_start_of_an_epoch_that_no_acker_has_is_taken_from_another_tablet() {

@@ -50,6 +50,7 @@ fn a_copy_is_written_down_before_anything_is_replaced() {
             Do(Action::Clone {
                 donor: endpoint(2),
                 may_lose: GtidSet::new(),
+                followed: Some(OTHER.into()),
             }),
         ),
         (
@@ -63,6 +64,7 @@ fn a_copy_is_written_down_before_anything_is_replaced() {
             Do(Action::Clone {
                 donor: endpoint(2),
                 may_lose: set("A:11"),
+                followed: Some(OTHER.into()),
             }),
         ),
     ]);

@@ -42,10 +42,12 @@ fn begun(h: &mut Host) {
     assert!(h.persisted.is_amnesiac(&h.observed.boot_id, None));
 }
 
-fn copy() -> super::table::Expect {
+/// Of the primary, where `followed` was reached last.
+fn copy(followed: Option<&str>) -> super::table::Expect {
     Do(Action::Clone {
         donor: endpoint(2),
         may_lose: format!("{ENDED}:4").parse().unwrap(),
+        followed: followed.map(str::to_owned),
     })
 }
 
@@ -125,7 +127,7 @@ fn what_nobody_kept_is_replaced_by_a_copy() {
                 begun(h);
                 h.channel().io = ThreadState::Off;
             },
-            copy(),
+            copy(Some(OTHER)),
         ),
         (
             "another primary follows before it is made",
@@ -136,7 +138,7 @@ fn what_nobody_kept_is_replaced_by_a_copy() {
                 h.channel().io = ThreadState::Off;
                 h.channel().source = endpoint(9);
             },
-            copy(),
+            copy(None),
         ),
     ]);
 }
