@@ -35,6 +35,9 @@ const HANGING_LIMIT: Duration = Duration::from_secs(3_600);
 /// The table is not there yet: made by the first write of a cluster, or of one that was begun by an older version.
 const NO_SUCH_TABLE: [u16; 2] = [1146, 1049];
 
+/// The end of a long wait for a lock: it was not refused, it hung.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
 /// The life of mysqld that is open for writes; none while none is.
 pub(super) type Open = Option<u64>;
 
@@ -73,8 +76,8 @@ impl Progress {
             }
             Err(error) => {
                 let cause = match error.code() {
+                    None | Some(LOCK_WAIT_TIMEOUT) => WriteCause::Unknown,
                     Some(_) => WriteCause::Refused,
-                    None => WriteCause::Unknown,
                 };
                 let since = self.failed.take().map_or(begun, |(since, ..)| since);
                 Some((since, cause, error.to_string()))
@@ -235,6 +238,22 @@ mod tests {
             (false, false, WriteCause::Unknown),
         ] {
             assert_eq!(cause(&progress, around(waits, full)), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_write_that_waited_for_a_lock_in_vain_hung() {
+        for (code, expected) in [(1205, WriteCause::Unknown), (1114, WriteCause::Refused)] {
+            let mut progress = Progress::default();
+            progress.begin(Some(1));
+            progress.begun = ago(DEADLINE * 5);
+            progress.end(Err(AdminError::Refused {
+                what: "a row".to_owned(),
+                code,
+                message: "no".to_owned(),
+            }));
+            progress.begin(Some(1));
+            assert_eq!(cause(&progress, around(false, false)), Some(expected));
         }
     }
 
