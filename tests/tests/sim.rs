@@ -184,13 +184,12 @@ fn clusters_are_safe_under_faults_and_whole_after_them() {
     demand_none(&failing(first..first + count, Plan::of, |_| true, 10));
 }
 
-/// Policies change while primaries die. What was acknowledged under one is kept under the next.
-#[test]
-fn policies_change_safely() {
+/// Half as many stories as an ordinary run has, with these faults; `filter` names the test.
+fn hold_with(focus: Focus, filter: &str) {
     let first = number("VT_SIM_FIRST").unwrap_or(1);
     let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT) / 2;
     let plan = |seed| Plan {
-        focus: Focus::Policy,
+        focus,
         ..Plan::of(seed)
     };
     if let Some(seed) = number("VT_SIM_SEED") {
@@ -200,8 +199,14 @@ fn policies_change_safely() {
     assert_eq!(
         found,
         [],
-        "VT_SIM_SEED=N cargo test -p vt-tests --test sim policies replays one"
+        "VT_SIM_SEED=N cargo test -p vt-tests --test sim {filter} replays one"
     );
+}
+
+/// Policies change while primaries die. What was acknowledged under one is kept under the next.
+#[test]
+fn policies_change_safely() {
+    hold_with(Focus::Policy, "policies");
 }
 
 /// Each of these breaks one rule; a checker must notice, or it would not notice a real mistake either.
@@ -313,21 +318,7 @@ fn a_lost_host_is_locked_out() {
 /// A replica that cannot apply what it received leaves the ackers and gets other data, whoever dies meanwhile.
 #[test]
 fn a_replica_that_cannot_apply_is_copied() {
-    let first = number("VT_SIM_FIRST").unwrap_or(1);
-    let count = number("VT_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT) / 2;
-    let plan = |seed| Plan {
-        focus: Focus::Broken,
-        ..Plan::of(seed)
-    };
-    if let Some(seed) = number("VT_SIM_SEED") {
-        return replay(&plan(seed));
-    }
-    let found = failing(first..first + count, plan, |_| true, 10);
-    assert_eq!(
-        found,
-        [],
-        "VT_SIM_SEED=N cargo test -p vt-tests --test sim copied replays one"
-    );
+    hold_with(Focus::Broken, "copied");
 }
 
 /// Saturation is an alarm: nobody is deposed for it.
