@@ -71,6 +71,9 @@ impl World {
             .and_then(|probe| probe.failure)
             .is_some_and(|failure| failure.cause == WriteCause::Acknowledgements);
         let is_slow = state.suffering.has_bad_disk() || commits_wait;
-        state.is_working(self.now_ms) && is_heard && !is_slow
+        // One that was chosen and cannot apply what its epoch starts with never opens.
+        let channel = state.mysqld.replication.as_ref();
+        let is_stuck = channel.is_some_and(|channel| channel.sql_error.is_some());
+        state.is_working(self.now_ms) && is_heard && !is_slow && !is_stuck
     }
 }
