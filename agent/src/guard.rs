@@ -1,7 +1,8 @@
 //! The guard: the parent of mysqld, a process of its own that outlives restarts and upgrades of the agent.
 //!
 //! It carries mysqld's exit to whoever subscribed within milliseconds, refuses to start mysqld while the fence marker
-//! lies there, and turns a stop into a kill while the role marker says that this is an open primary. It has no async
+//! lies there, and turns a stop into a kill while the role marker says that this is an open primary; told to end itself, it first
+//! waits a little for that primary to hand over. It has no async
 //! runtime, opens no network port and never decides to start mysqld: that is the agent's decision. The one exception
 //! is the restart that MySQL itself asks for after CLONE.
 

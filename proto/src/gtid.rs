@@ -15,6 +15,19 @@ impl GtidSource {
         self.0.split(':').next().unwrap_or(&self.0)
     }
 
+    /// A source as events of the binary log name it: the 16 bytes of the uuid, and a tag.
+    pub fn from_bytes(uuid: [u8; 16], tag: &str) -> Result<Self, GtidError> {
+        let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = [
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        ];
+        Self::new(&parts.join("-"), tag)
+    }
+
     /// A source from a uuid and a tag; an empty tag means none.
     pub fn new(uuid: &str, tag: &str) -> Result<Self, GtidError> {
         if !is_uuid(uuid) {
@@ -32,6 +45,12 @@ impl GtidSource {
         } else {
             format!("{uuid}:{}", tag.to_ascii_lowercase())
         }))
+    }
+}
+
+impl fmt::Display for GtidSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -21,6 +21,7 @@ use mysql_common::{
     value::Value,
 };
 use serde_json::{Value as Json, json};
+use vt_proto::gtid::GtidSource;
 
 use crate::views::tail::{Change, Row, Transaction, Update};
 
@@ -99,7 +100,7 @@ impl Reader {
         check(&event)?;
         let data = event.read_data()?;
         if let Some(EventData::GtidEvent(gtid)) = &data {
-            self.begin(gtid, &event);
+            self.begin(gtid, &event)?;
         }
         self.length.1 += bytes.len() as u64;
         match data {
@@ -109,10 +110,10 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, gtid: &GtidEvent, event: &Event) {
+    fn begin(&mut self, gtid: &GtidEvent, event: &Event) -> io::Result<()> {
         if self.transactions.len() >= self.limits.transactions {
             self.full = true;
-            return;
+            return Ok(());
         }
         self.length = (gtid.tx_length(), 0);
         let committed_us = match gtid.original_commit_timestamp() {
@@ -120,10 +121,11 @@ impl Reader {
             committed_us => committed_us,
         };
         self.transactions.push(Transaction {
-            gtid: name(gtid),
+            gtid: name(gtid)?,
             committed: utc(i64::try_from(committed_us).unwrap_or(i64::MAX)),
             changes: Vec::new(),
         });
+        Ok(())
     }
 
     /// The events of a compressed transaction have no checksums of their own.
@@ -261,20 +263,10 @@ fn check(event: &Event) -> io::Result<()> {
     }
 }
 
-fn name(gtid: &GtidEvent) -> String {
-    let hex = hex(&gtid.sid());
-    let uuid = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-");
-    match gtid.tag() {
-        Some(tag) => format!("{uuid}:{tag}:{}", gtid.gno()),
-        None => format!("{uuid}:{}", gtid.gno()),
-    }
+fn name(gtid: &GtidEvent) -> io::Result<String> {
+    let tag = gtid.tag().map(|tag| tag.to_string()).unwrap_or_default();
+    let source = GtidSource::from_bytes(gtid.sid(), &tag).map_err(io::Error::other)?;
+    Ok(format!("{source}:{}", gtid.gno()))
 }
 
 fn hex(bytes: &[u8]) -> String {

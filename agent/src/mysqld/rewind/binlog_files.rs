@@ -180,17 +180,8 @@ impl Walked {
 }
 
 fn name(id: &TransactionId) -> Result<(GtidSource, u64), String> {
-    let hex: String = id.sid.iter().map(|byte| format!("{byte:02x}")).collect();
-    let uuid = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-");
     let tag = String::from_utf8_lossy(&id.tag);
-    let source = GtidSource::new(&uuid, &tag).map_err(|error| error.to_string())?;
+    let source = GtidSource::from_bytes(id.sid, &tag).map_err(|error| error.to_string())?;
     if id.gno == 0 {
         return Err(format!("a transaction of {source:?} has no number"));
     }

@@ -75,7 +75,7 @@ pub enum Trigger {
     DiskFailing,
     /// The primary's writes hang for long although its disk is well.
     PrimarySaturated,
-    /// The primary's host is drained and another tablet is fit.
+    /// The primary's host is drained, or its mysqld is about to be stopped, and another tablet is fit.
     PrimaryDrained,
     /// The primary is read-only and the candidate has everything.
     PrimaryDemoted,
