@@ -34,6 +34,8 @@ pub struct Row {
     pub weight: u32,
     /// The bed is of no use after it.
     pub spoils_bed: bool,
+    /// A soak plays nothing beside it.
+    pub alone: bool,
 }
 
 /// A row in which nothing may move and nobody may notice, unless it says otherwise.
@@ -55,6 +57,7 @@ pub const fn row(
         whole_ms: WHOLE_MS,
         weight: 1,
         spoils_bed: false,
+        alone: false,
     }
 }
 
@@ -105,6 +108,11 @@ impl Row {
 
     pub const fn spoils_bed(mut self) -> Self {
         self.spoils_bed = true;
+        self
+    }
+
+    pub const fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 

@@ -81,8 +81,7 @@ fn phase(random: &mut Random, deck: &[&'static Row]) -> Phase {
     let mut steps = Vec::new();
     let mut begins_ms = 0;
     let mut end_ms = 0;
-    for _ in 0..random.between(ROWS.0, ROWS.1) {
-        let row = random.pick(deck);
+    for row in rows_of_a_phase(random, deck) {
         let mut at_ms = begins_ms;
         for step in row.steps {
             match step {
@@ -106,6 +105,15 @@ fn phase(random: &mut Random, deck: &[&'static Row]) -> Phase {
         steps,
         end_ms: end_ms + random.between(UNHEALED_MS.0, UNHEALED_MS.1),
     }
+}
+
+fn rows_of_a_phase(random: &mut Random, deck: &[&'static Row]) -> Vec<&'static Row> {
+    let count = random.between(ROWS.0, ROWS.1);
+    let mut rows: Vec<_> = (0..count).map(|_| *random.pick(deck)).collect();
+    if let Some(alone) = rows.iter().position(|row| row.alone) {
+        rows = vec![rows[alone]];
+    }
+    rows
 }
 
 /// Plays phases for so long, or until something is wrong.
@@ -188,5 +196,12 @@ mod tests {
             .filter(|row| is_drawn(row) && !has(row))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
+        for alone in rows.iter().filter(|row| row.alone) {
+            for phase in &phases {
+                let of_it = |step: &Timed| step.row == alone.name;
+                let is_alone = phase.steps.iter().all(of_it) || !phase.steps.iter().any(of_it);
+                assert!(is_alone, "{phase:?}");
+            }
+        }
     }
 }
