@@ -95,8 +95,8 @@ pub struct Memory {
     pub stopped: Option<Stopped>,
     /// What was received when the relay log was put at risk; while it is still there, nothing was lost.
     pub at_risk: Option<GtidSet>,
-    /// When this tablet's data were replaced last.
-    pub copied_ms: Option<u64>,
+    /// When the data were last given up because applying did not go on; a copy for another reason does not count.
+    pub given_up_ms: Option<u64>,
     /// When mysqld was started last, and how many times in a row soon after the start before.
     pub mysqld_started: Option<(u64, u32)>,
 }
@@ -184,7 +184,7 @@ impl Memory {
     /// Whether the data may be replaced because applying does not go on.
     pub fn copy_is_due(&self, now_ms: u64) -> bool {
         let is_recent = |at_ms: u64| now_ms.saturating_sub(at_ms) < COPY_PAUSE_MS;
-        self.is_stuck() && !self.copied_ms.is_some_and(is_recent)
+        self.is_stuck() && !self.given_up_ms.is_some_and(is_recent)
     }
 
     fn look_at_waiting(&mut self, observed: &Observed, now_ms: u64) {
@@ -268,10 +268,10 @@ impl Memory {
             Action::Persist(Record::Acks { .. } | Record::CloneBegins { .. }) => {
                 self.at_risk = None;
             }
-            Action::Clone { .. } => {
-                self.copied_ms = Some(now_ms);
-                self.at_risk = None;
+            Action::Persist(Record::CloneNeeded { .. }) if self.is_stuck() => {
+                self.given_up_ms = Some(now_ms);
             }
+            Action::Clone { .. } => self.at_risk = None,
             Action::StartMysqld => {
                 let quick = self.mysqld_started.map_or(0, |(at_ms, quick)| {
                     let lived = now_ms.saturating_sub(at_ms) >= CRASH_LOOP_MS;

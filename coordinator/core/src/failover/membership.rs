@@ -247,6 +247,8 @@ fn is_level(
         Some(&replication.source) == endpoint
             && replication.io == ThreadState::On
             && replication.sql == ThreadState::On
+            // Each start of its applier looks for a moment as if it went on.
+            && !replication.stuck
             && replication.error.is_none()
             && replication.lag_ms.is_none_or(|lag| lag <= ACKER_LAG_MS)
     });

@@ -115,6 +115,27 @@ fn an_acker_that_cannot_apply_leaves_first() {
     assert!(event.message.contains("is not here"), "{}", event.message);
 }
 
+/// Each start of its applier looks for a moment as if it replicated.
+#[test]
+fn one_that_cannot_apply_does_not_acknowledge_again_before_its_copy() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    stage.replication(2).stuck = true;
+    stage.pass(LOST_MS, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    stage.report(2).silent = Some(generation(&stage));
+    stage.reports(2);
+    stage.report(0).confirmed = Some(generation(&stage));
+    stage.reports(0);
+    assert_eq!(stage.set(0).ackers, [alias(1)].into());
+    stage.replicate(2, 0);
+    stage.replication(2).stuck = true;
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).ackers, [alias(1)].into());
+    stage.replication(2).stuck = false;
+    stage.pass(1_000, &[]);
+    assert_eq!(stage.set(0).ackers, [alias(1), alias(2)].into());
+}
+
 #[test]
 fn one_that_cannot_apply_is_no_successor() {
     let mut stage = Stage::stable_in(format::NEWEST);

@@ -47,6 +47,32 @@ fn no_acker(h: &mut Host) {
     h.server().replica_acknowledges = false;
 }
 
+/// The data were replaced, because applying did not go on or for another reason.
+fn copied(h: &mut Host, is_stuck: bool) {
+    assert_eq!(h.memory.is_stuck(), is_stuck);
+    let (promised, incarnation) = (h.persisted.promised, h.observed.incarnation);
+    let reason = "some".to_owned();
+    for action in [
+        Action::Persist(Record::CloneNeeded {
+            reason: reason.clone(),
+        }),
+        Action::Persist(Record::CloneBegins { reason }),
+        Action::Clone {
+            donor: endpoint(2),
+            may_lose: GtidSet::new(),
+            followed: None,
+        },
+    ] {
+        h.memory
+            .note(&action, Ok(()), promised, incarnation, h.now_ms);
+    }
+    h.channel().sql_error = None;
+    h.server().executed = set("A:1-10,B:1-6");
+    h.memory.look(&h.observed, h.now_ms);
+    assert!(!h.memory.is_stuck());
+    h.server().executed = set("A:1-10,B:1-5");
+}
+
 fn moves(h: &mut Host) {
     h.channel().source = endpoint(9);
     h.channel().io = ThreadState::Off;
@@ -108,10 +134,26 @@ fn only_one_that_does_not_acknowledge_is_copied() {
             Host::replica,
             |h| {
                 no_acker(h);
-                h.memory.copied_ms = Some(h.now_ms);
+                stuck(h);
+                copied(h, true);
                 stuck(h);
             },
             Blocked("applying has stopped: the row"),
+        ),
+        (
+            "it was copied a moment ago, for another reason",
+            Host::replica,
+            |h| {
+                no_acker(h);
+                copied(h, false);
+                stuck(h);
+            },
+            Do(Action::Persist(Record::CloneNeeded {
+                reason: format!(
+                    "it cannot apply what it received: {} (error {})",
+                    MISSING.1, MISSING.0
+                ),
+            })),
         ),
     ]);
 }
