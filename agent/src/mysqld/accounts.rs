@@ -38,10 +38,10 @@ const DATA_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFEREN
 /// `STOP/CHANGE/START REPLICA` (`REPLICATION_SLAVE_ADMIN`), `super_read_only`, `offline_mode` and semi-sync
 /// (`SYSTEM_VARIABLES_ADMIN`), killing sessions and writing while clients cannot (`CONNECTION_ADMIN`), also those of
 /// operators with `SYSTEM_USER`, resetting and purging logs (RELOAD, `BINLOG_ADMIN`), receiving a clone (`CLONE_ADMIN`), making
-/// accounts for the other tablets (CREATE USER).
+/// accounts for the other tablets (CREATE USER), ending prepared transactions before a copy (`XA_RECOVER_ADMIN`).
 const ADMIN_RIGHTS: &str = "PROCESS, RELOAD, REPLICATION CLIENT, SHOW DATABASES, SHUTDOWN, \
     REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN, SYSTEM_USER, \
-    BINLOG_ADMIN, CLONE_ADMIN, BACKUP_ADMIN, CREATE USER";
+    BINLOG_ADMIN, CLONE_ADMIN, BACKUP_ADMIN, XA_RECOVER_ADMIN, CREATE USER";
 
 /// A channel. `CONNECTION_ADMIN` because `offline_mode` cuts channels of accounts without it, and because an acker that finds all
 /// connections taken would leave the commits waiting that hold them.

@@ -49,6 +49,7 @@ pub async fn clone_from(
     limit: Duration,
     mut progress: impl FnMut(Progress),
 ) -> Result<Cloned, CloneError> {
+    end_prepared(&mut conn).await?;
     let address = format!("{}:{}", donor.host, donor.port);
     let allow = format!(
         "SET GLOBAL clone_valid_donor_list = '{}'",
@@ -83,6 +84,25 @@ pub async fn clone_from(
             }
         }
     }
+}
+
+/// Rolls back what is prepared by XA: its locks would keep the old tables from being dropped, without end. Past the binary log:
+/// the copy has its own answer to whether they commit.
+async fn end_prepared(conn: &mut AdminConn) -> Result<(), AdminError> {
+    let prepared: Vec<(i64, usize, usize, String)> = conn.rows("XA RECOVER CONVERT XID").await?;
+    if prepared.is_empty() {
+        return Ok(());
+    }
+    conn.execute("SET SESSION sql_log_bin = OFF").await?;
+    for (format, global_length, branch_length, data) in prepared {
+        let digits = data.trim_start_matches("0x");
+        let (global, branch) = digits.split_at(digits.len().min(2 * global_length));
+        let branch = &branch[..branch.len().min(2 * branch_length)];
+        tracing::info!(xid = %data, "a prepared transaction is rolled back before its table is replaced by a copy");
+        let statement = format!("XA ROLLBACK X'{global}', X'{branch}', {format}");
+        conn.execute(&statement).await?;
+    }
+    conn.execute("SET SESSION sql_log_bin = ON").await
 }
 
 fn finish(
@@ -141,6 +161,33 @@ mod tests {
     use super::*;
     use crate::mysqld::testing::{PATIENCE, TestTablet, until, value};
 
+    /// Transactions that are prepared and whose session is gone: they hold their locks for ever.
+    async fn leave_prepared(tablet: &TestTablet) {
+        let mut admin = tablet.admin().await;
+        for statement in [
+            "SET GLOBAL super_read_only = OFF",
+            "SET GLOBAL read_only = OFF",
+            "CREATE DATABASE here",
+            "CREATE TABLE here.t (i INT PRIMARY KEY)",
+        ] {
+            admin.execute(statement).await.unwrap();
+        }
+        for (number, xid) in ["'tail'", "'tail','branch',7", "X'00ff'"]
+            .iter()
+            .enumerate()
+        {
+            let mut session = tablet.admin().await;
+            for statement in [
+                &format!("XA START {xid}"),
+                &format!("INSERT INTO here.t VALUES ({number})"),
+                &format!("XA END {xid}"),
+                &format!("XA PREPARE {xid}"),
+            ] {
+                session.execute(statement).await.unwrap();
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_clone_replaces_the_data_and_starts_again_by_the_guard() {
         let (donor, recipient) =
@@ -155,6 +202,7 @@ mod tests {
         ] {
             source.execute(statement).await.unwrap();
         }
+        leave_prepared(&recipient).await;
         let executed = value(&mut source, "SELECT @@GLOBAL.gtid_executed").await;
         let (conn, observer) = (recipient.admin().await, recipient.admin().await);
         let address = |port| Endpoint {
