@@ -9,6 +9,7 @@ mod executor;
 mod listener;
 pub mod metrics;
 mod pool;
+mod processlist;
 mod session;
 mod socket;
 mod state;
@@ -32,6 +33,7 @@ pub use self::pool::connection::Credentials;
 
 use self::buffer::Hold;
 use self::metrics::Metrics;
+use self::processlist::Processlist;
 use self::session::Phase;
 use self::topology::Topology;
 use self::users::{Directory, User};
@@ -104,6 +106,7 @@ pub(crate) struct Shared {
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
+    processlist: Arc<Processlist>,
     next_session: AtomicU64,
     session_ended: Notify,
 }
@@ -139,6 +142,7 @@ impl Router {
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),
+            processlist: Arc::default(),
             next_session: AtomicU64::new(1),
             session_ended: Notify::new(),
         });

@@ -11,6 +11,8 @@ mod server;
 
 #[path = "router_mysqld/failover.rs"]
 mod failover;
+#[path = "router_mysqld/processes.rs"]
+mod processes;
 #[path = "router_mysqld/protocol.rs"]
 mod protocol;
 #[path = "router_mysqld/sessions.rs"]

@@ -124,7 +124,7 @@ const LAYERS: &[Layers] = &[
             &["socket"],
             &["buffer"],
             &["topology"],
-            &["users", "metrics", "tls", "error", "config"],
+            &["users", "metrics", "tls", "error", "config", "processlist"],
         ],
     },
 ];

@@ -18,6 +18,8 @@ pub enum Plan {
     Use,
     /// SHOW DATABASES: the keyspaces, as the routing snapshot names them.
     ShowKeyspaces,
+    /// SHOW PROCESSLIST: the router's sessions; those of a server are the pool's connections.
+    ShowProcesslist { full: bool },
     /// KILL: the router's own connection numbers are meant.
     Kill(Kill),
     /// Answer with this error and touch no server.
@@ -62,6 +64,7 @@ impl Plan {
             Kind::Set(_) | Kind::SetTransaction { .. } => Plan::Set,
             Kind::Use { .. } => Plan::Use,
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
+            Kind::Show(Show::Processlist { full }) => Plan::ShowProcesslist { full: *full },
             Kind::Kill(kill) => Plan::Kill(*kill),
             _ => Plan::Forward(access(statement)),
         }
@@ -95,6 +98,8 @@ impl fmt::Display for Plan {
             Plan::Set => write!(formatter, "set"),
             Plan::Use => write!(formatter, "use"),
             Plan::ShowKeyspaces => write!(formatter, "show keyspaces"),
+            Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),
+            Plan::ShowProcesslist { full: true } => write!(formatter, "show full processlist"),
             Plan::Kill(kill) => {
                 let what = if kill.connection {
                     "connection"

@@ -163,7 +163,10 @@ pub enum Show {
     Errors,
     Variables,
     Status,
-    Processlist,
+    /// SHOW [FULL] PROCESSLIST
+    Processlist {
+        full: bool,
+    },
     Other,
 }
 

@@ -98,17 +98,21 @@ pub enum RouterError {
     #[error("{}", .0.message())]
     Unsupported(Unsupported),
     #[error(
-        "vitrail: USE and SHOW DATABASES cannot stand in a text of several statements; send them alone"
+        "vitrail: USE, KILL, SHOW DATABASES and SHOW PROCESSLIST cannot stand in a text of several statements; send them alone"
     )]
     NotAmongSeveral,
     #[error(
         "vitrail: this form of SHOW DATABASES is not served by the router; use SHOW DATABASES [LIKE 'pattern']"
     )]
     ShowFilter,
-    #[error(
-        "vitrail: this router does not serve KILL yet, so connection {0} goes on; end it on its server"
-    )]
+    #[error("Unknown thread id: {0}")]
     KillUnknown(u64),
+    #[error("You are not owner of thread {0}")]
+    KillDenied(u64),
+    #[error("Query execution was interrupted")]
+    Interrupted,
+    #[error("Session was killed.")]
+    Killed,
     #[error(
         "vitrail: KILL takes a connection's number at this router, as CONNECTION_ID() shows it"
     )]
@@ -155,6 +159,9 @@ impl RouterError {
                 error_code::NOT_SUPPORTED_YET
             }
             Self::KillUnknown(_) | Self::KillExpression => error_code::NO_SUCH_THREAD,
+            Self::KillDenied(_) => error_code::KILL_DENIED,
+            Self::Interrupted => error_code::QUERY_INTERRUPTED,
+            Self::Killed => error_code::SESSION_WAS_KILLED,
             Self::PacketTooLarge(_) => error_code::NET_PACKET_TOO_LARGE,
             Self::PacketsOutOfOrder => error_code::PACKETS_OUT_OF_ORDER,
             Self::Malformed(_) => error_code::MALFORMED_PACKET,

@@ -5,6 +5,7 @@
 pub mod align;
 pub mod connection;
 pub mod inner;
+mod kill;
 pub mod place;
 pub mod settings;
 
@@ -66,18 +67,22 @@ pub struct Pool {
     metrics: Metrics,
     buckets: RefCell<BTreeMap<PoolKey, Rc<Bucket>>>,
     servers: RefCell<BTreeMap<Endpoint, Rc<Limit>>>,
+    /// Connections that end what others run: apart, for those of the pool may all be in use.
+    kills: Rc<Limit>,
 }
 
 impl Pool {
     #[must_use]
     pub fn new(limits: PoolLimits, credentials: Credentials, metrics: Metrics) -> Rc<Self> {
         let (buckets, servers) = (RefCell::default(), RefCell::default());
+        let kills = Limit::new(kill::KILLS_MAX, metrics.pool_gauge(PoolState::open));
         Rc::new(Self {
             limits,
             credentials,
             metrics,
             buckets,
             servers,
+            kills,
         })
     }
 

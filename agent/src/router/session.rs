@@ -6,6 +6,7 @@ pub mod analysis;
 pub mod handshake;
 pub mod local;
 pub mod prepared;
+pub mod processes;
 pub mod query;
 
 use std::io;
@@ -24,6 +25,7 @@ use super::Shared;
 use super::error::{self, RouterError};
 use super::executor::{Failure, Request, Worker, single};
 use super::metrics::{ErrorClass, QueryKind};
+use super::processlist::{Kill, Listed};
 use super::socket::{Channel, give_back};
 use super::state::{State, parse_database};
 
@@ -56,6 +58,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) peer: SocketAddr,
     pub(super) phase: watch::Receiver<Phase>,
+    listed: Listed,
 }
 
 /// A command as it came, in a buffer of its own.
@@ -85,13 +88,15 @@ impl Session {
         id: u64,
     ) -> Self {
         let phase = shared.phase.subscribe();
+        let listed = shared.processlist.enter(id as u32, peer);
         Self {
             worker,
             shared,
             client,
-            state: State::new(id),
+            state: State::new(id, Arc::clone(listed.process())),
             peer,
             phase,
+            listed,
         }
     }
 
@@ -118,6 +123,7 @@ impl Session {
                 Err(end) => return end,
             };
             let result = self.dispatch(&mut incoming).await;
+            self.listed.process().end();
             give_back(incoming.wire);
             if let Err(end) = result {
                 return end;
@@ -160,6 +166,7 @@ impl Session {
                 biased;
                 read = self.client.fill() => if read? == 0 { return Err(End::Quit) },
                 _ = self.phase.changed() => {}
+                () = self.listed.process().ended() => return Err(self.refuse(RouterError::Killed, 0).await),
             }
         }
     }
@@ -170,6 +177,7 @@ impl Session {
             Err(error) => return Err(self.refuse(error.into(), incoming.reply_sequence).await),
         };
         let sequence = incoming.reply_sequence;
+        self.listed.process().begin(command.title(), command.text());
         match command {
             Command::Quit => Err(End::Quit),
             Command::Query(_) => self.query(incoming).await,
@@ -180,6 +188,7 @@ impl Session {
             }
             Command::Ping => self.reply_ok(sequence).await,
             Command::Statistics => self.reply_statistics(sequence).await,
+            Command::ProcessKill(id) => self.kill(Kill::Connection, id.into(), sequence).await,
             Command::SetOption(option) => self.set_option(option, sequence).await,
             Command::ResetConnection => {
                 self.reset();
@@ -278,6 +287,8 @@ impl Session {
             return Err(unknown());
         }
         self.state.database = Some(database);
+        let shown = String::from_utf8_lossy(name).into_owned();
+        self.listed.process().set_database(Some(shown));
         self.state.place = None;
         Ok(())
     }

@@ -168,6 +168,14 @@ impl Channel {
         .await
     }
 
+    /// Returns when the peer has closed the connection. Never, once it has sent something: then nobody can tell before that is
+    /// read. May be dropped at any await.
+    pub async fn closed(&mut self) {
+        if !self.input.is_empty() || matches!(self.fill().await, Ok(1..)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Reads at most `limit` bytes, so that what follows stays in the socket: a client may begin with
     /// TLS right behind its request for it.
     pub async fn fill_at_most(&mut self, limit: usize) -> io::Result<usize> {

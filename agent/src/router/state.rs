@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use vt_planner::{ClientCharset, LexOptions, Traits};
 use vt_wire::session_track::{SessionChange, SessionChanges};
@@ -14,6 +15,7 @@ use super::error::RouterError;
 use super::pool::connection::Connection;
 use super::pool::place::Place;
 use super::pool::settings::{Settings, is_replayable, is_tracked};
+use super::processlist::Process;
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
 pub const SHARED_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
@@ -123,6 +125,8 @@ pub struct Pins {
 #[derive(Debug)]
 pub struct State {
     pub id: u64,
+    /// The session as others see it.
+    pub process: Arc<Process>,
     pub capabilities: Capabilities,
     pub collation: u8,
     pub user: String,
@@ -144,9 +148,10 @@ pub struct State {
 
 impl State {
     #[must_use]
-    pub fn new(id: u64) -> Self {
+    pub fn new(id: u64, process: Arc<Process>) -> Self {
         Self {
             id,
+            process,
             capabilities: Capabilities::NONE,
             collation: 0,
             user: String::new(),
@@ -197,10 +202,16 @@ impl State {
         self.status.contains(ServerStatus::AUTOCOMMIT)
     }
 
+    /// Does the connection hold what no other can bring back?
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.is_in_transaction() || self.pins.state || self.pins.cursor.is_some()
+    }
+
     /// Must the connection stay with the session until its next statement?
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        self.is_in_transaction() || self.pins != Pins::default()
+        self.is_bound() || self.pins.diagnostics
     }
 
     /// Keeps what an OK says that changed. Returns whether settings did.
@@ -239,6 +250,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::processlist::Processlist;
     use super::*;
 
     #[test]
@@ -272,7 +284,9 @@ mod tests {
 
     #[test]
     fn tracked_variables_are_kept_and_others_pin() {
-        let mut state = State::new(1);
+        let list = Arc::new(Processlist::default());
+        let listed = list.enter(1, "127.0.0.1:1".parse().unwrap());
+        let mut state = State::new(1, Arc::clone(listed.process()));
         assert!(state.record(b"\x00\x14\x08sql_mode\x0aANSI,X____"));
         assert_eq!(
             state.settings.get(&b"sql_mode"[..]),

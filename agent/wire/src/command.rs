@@ -77,6 +77,7 @@ pub enum Command<'a> {
     Query(&'a [u8]),
     FieldList(&'a [u8]),
     Statistics,
+    ProcessKill(u32),
     Ping,
     ChangeUser(&'a [u8]),
     ResetConnection,
@@ -116,6 +117,7 @@ impl<'a> Command<'a> {
             CommandByte::QUERY => Self::Query(rest),
             CommandByte::FIELD_LIST => Self::FieldList(rest),
             CommandByte::STATISTICS => Self::Statistics,
+            CommandByte::PROCESS_KILL => Self::ProcessKill(reader.u32()?),
             CommandByte::PING => Self::Ping,
             CommandByte::CHANGE_USER => Self::ChangeUser(rest),
             CommandByte::RESET_CONNECTION => Self::ResetConnection,
@@ -151,6 +153,41 @@ impl<'a> Command<'a> {
     }
 }
 
+impl<'a> Command<'a> {
+    /// As SHOW PROCESSLIST names it.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Quit => "Quit",
+            Self::InitDb(_) => "Init DB",
+            Self::Query(_) => "Query",
+            Self::FieldList(_) => "Field List",
+            Self::Statistics => "Statistics",
+            Self::ProcessKill(_) => "Kill",
+            Self::Ping => "Ping",
+            Self::ChangeUser(_) => "Change user",
+            Self::ResetConnection => "Reset Connection",
+            Self::SetOption(_) => "Set option",
+            Self::StmtPrepare(_) => "Prepare",
+            Self::StmtExecute { .. } => "Execute",
+            Self::StmtSendLongData { .. } => "Long Data",
+            Self::StmtClose { .. } => "Close stmt",
+            Self::StmtReset { .. } => "Reset stmt",
+            Self::StmtFetch { .. } => "Fetch",
+            Self::Other(_) => "Error",
+        }
+    }
+
+    /// Its SQL text; empty where it has none.
+    #[must_use]
+    pub fn text(&self) -> &'a [u8] {
+        match self {
+            Self::Query(sql) | Self::StmtPrepare(sql) => sql,
+            _ => &[],
+        }
+    }
+}
+
 /// One-byte commands and `COM_QUERY`, for connections that the router itself uses.
 #[must_use]
 pub fn encode(command: CommandByte, arguments: &[u8]) -> Vec<u8> {
@@ -164,11 +201,12 @@ mod tests {
 
     #[test]
     fn commands_and_their_arguments() {
-        let cases: [(&[u8], Command<'_>); 9] = [
+        let cases: [(&[u8], Command<'_>); 10] = [
             (b"\x01", Command::Quit),
             (b"\x02shop@replica", Command::InitDb(b"shop@replica")),
             (b"\x03SELECT 1", Command::Query(b"SELECT 1")),
             (b"\x0e", Command::Ping),
+            (b"\x0c\x05\x01\0\0", Command::ProcessKill(261)),
             (b"\x1f", Command::ResetConnection),
             (b"\x1b\x01\x00", Command::SetOption(1)),
             (

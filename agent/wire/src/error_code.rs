@@ -10,6 +10,7 @@ pub const NO_DATABASE_SELECTED: ErrorCode = 1046;
 pub const UNKNOWN_COMMAND: ErrorCode = 1047;
 pub const BAD_DATABASE: ErrorCode = 1049;
 pub const NO_SUCH_THREAD: ErrorCode = 1094;
+pub const KILL_DENIED: ErrorCode = 1095;
 pub const TOO_MANY_STATEMENTS: ErrorCode = 1461;
 pub const SERVER_SHUTDOWN: ErrorCode = 1053;
 pub const TOO_MANY_CONNECTIONS: ErrorCode = 1040;
@@ -18,6 +19,8 @@ pub const NET_PACKET_TOO_LARGE: ErrorCode = 1153;
 pub const PACKETS_OUT_OF_ORDER: ErrorCode = 1156;
 pub const NOT_SUPPORTED_YET: ErrorCode = 1235;
 pub const UNKNOWN_STATEMENT_HANDLER: ErrorCode = 1243;
+pub const QUERY_INTERRUPTED: ErrorCode = 1317;
+pub const SESSION_WAS_KILLED: ErrorCode = 3169;
 pub const OPTION_PREVENTS_STATEMENT: ErrorCode = 1290;
 pub const NEED_REPREPARE: ErrorCode = 1615;
 pub const READ_ONLY_MODE: ErrorCode = 1836;
@@ -36,6 +39,7 @@ pub fn sql_state(code: ErrorCode) -> &'static [u8; 5] {
         DATABASE_ACCESS_DENIED | BAD_DATABASE => b"42000",
         ACCESS_DENIED => b"28000",
         NO_DATABASE_SELECTED => b"3D000",
+        QUERY_INTERRUPTED => b"70100",
         NOT_SUPPORTED_YET | TOO_MANY_STATEMENTS => b"42000",
         _ => b"HY000",
     }

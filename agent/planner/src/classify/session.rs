@@ -11,6 +11,7 @@ use crate::traits::Traits;
 pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
     use Keyword as K;
     let mut word = cursor.keyword();
+    let full = word == K::Full;
     while matches!(
         word,
         K::Full | K::Extended | K::Global | K::Session | K::Local | K::Open
@@ -32,7 +33,7 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
         K::Count => counted(cursor),
         K::Variables => Show::Variables,
         K::Status => Show::Status,
-        K::Processlist => Show::Processlist,
+        K::Processlist => Show::Processlist { full },
         _ => Show::Other,
     };
     let traits = match show {

@@ -88,6 +88,8 @@ impl Parts<'_> {
         match relay.run(request.answer).await {
             Relayed::Whole { summary, prepared } => {
                 self.connection.is_busy = false;
+                let pool = &self.worker.pool;
+                pool.settle_interrupt(self.connection).await;
                 if let (Some(id), Some(prepared)) = (statement_id, prepared) {
                     self.keep_prepared(id, prepared);
                 }
@@ -95,6 +97,8 @@ impl Parts<'_> {
             }
             Relayed::NotRun(reason) => {
                 self.connection.is_busy = false;
+                let pool = &self.worker.pool;
+                pool.settle_interrupt(self.connection).await;
                 self.not_run(reason, request)
             }
             Relayed::Lost { sent_any, boundary } => Attempt::Lost { sent_any, boundary },
@@ -109,6 +113,7 @@ impl Parts<'_> {
                 reason,
                 sent_any: true,
             } => Attempt::Client(io::Error::other(reason)),
+            Relayed::Abandoned => Attempt::Client(io::ErrorKind::ConnectionReset.into()),
             Relayed::Client(error) => Attempt::Client(error),
         }
     }

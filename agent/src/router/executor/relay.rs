@@ -39,6 +39,8 @@ pub enum Relayed {
         sent_any: bool,
         boundary: Option<u8>,
     },
+    /// The client went away before the answer was there, or does not read it and is to go.
+    Abandoned,
     /// The server broke the protocol.
     Protocol {
         reason: &'static str,
@@ -65,6 +67,16 @@ pub struct Relay<'a> {
     pub state: &'a mut State,
     /// The id that the client shall know a statement by that is being prepared.
     pub statement_id: Option<u32>,
+}
+
+/// Why the wait for more of an answer is over.
+enum Woken {
+    More,
+    /// The server went away, or is replaced and does not come to an end.
+    Lost,
+    /// The statement was told to end.
+    Interrupted,
+    ClientGone,
 }
 
 enum Stop {
@@ -97,13 +109,14 @@ impl Relay<'_> {
                 }
             };
             if pass.ready > 0 {
-                if let Err(error) = self
-                    .connection
-                    .channel
-                    .forward(pass.ready, self.client)
-                    .await
-                {
-                    return Relayed::Client(error);
+                let server = &mut self.connection.channel;
+                tokio::select! {
+                    biased;
+                    result = server.forward(pass.ready, self.client) => if let Err(error) = result {
+                        return Relayed::Client(error);
+                    },
+                    // A client that does not read would keep it for ever.
+                    () = self.state.process.ended() => return Relayed::Abandoned,
                 }
                 sent_any = true;
             }
@@ -117,12 +130,21 @@ impl Relay<'_> {
                 Stop::NotRun(reason) => return Relayed::NotRun(reason),
                 Stop::More => {}
             }
-            if !matches!(self.fill(sent_any).await, Ok(1..)) {
-                let boundary = scanner
-                    .boundary()
-                    .filter(|_| sent_any && self.connection.channel.input().is_empty());
-                return Relayed::Lost { sent_any, boundary };
+            match self.fill(sent_any).await {
+                Woken::More => continue,
+                Woken::Lost => {}
+                Woken::Interrupted => {
+                    let endpoint = self.place.endpoint();
+                    let pool = &self.worker.pool;
+                    pool.begin_to_interrupt(endpoint, self.connection);
+                    continue;
+                }
+                Woken::ClientGone => return Relayed::Abandoned,
             }
+            let boundary = scanner
+                .boundary()
+                .filter(|_| sent_any && self.connection.channel.input().is_empty());
+            return Relayed::Lost { sent_any, boundary };
         }
     }
 
@@ -198,16 +220,21 @@ impl Relay<'_> {
         start + packet.len()
     }
 
-    /// Reads more of the answer, unless the server is replaced and does not come to an end.
-    async fn fill(&mut self, sent_any: bool) -> io::Result<usize> {
+    /// Reads more of the answer, unless the server is replaced and does not come to an end, or nobody wants the answer any more.
+    async fn fill(&mut self, sent_any: bool) -> Woken {
         let grace = match sent_any {
             true => REPLACED_GRACE,
             false => REPLACED_BEGIN_GRACE,
         };
         tokio::select! {
             biased;
-            result = self.connection.channel.fill() => result,
-            () = replaced(self.worker, self.place, grace) => Err(io::ErrorKind::TimedOut.into()),
+            result = self.connection.channel.fill() => match result {
+                Ok(1..) => Woken::More,
+                _ => Woken::Lost,
+            },
+            () = replaced(self.worker, self.place, grace) => Woken::Lost,
+            () = self.state.process.interrupted(), if self.connection.killing.is_none() => Woken::Interrupted,
+            () = self.client.closed() => Woken::ClientGone,
         }
     }
 }

@@ -28,6 +28,18 @@ pub enum Resolution {
     Refuse(RouterError),
 }
 
+impl Resolution {
+    /// The replica set, as far as it is known, for an error.
+    #[must_use]
+    pub fn replica_set(&self) -> String {
+        match self {
+            Self::Ready(place) => place.replica_set.to_string(),
+            Self::Wait { replica_set, .. } => replica_set.clone(),
+            Self::Refuse(_) => "the keyspace".to_owned(),
+        }
+    }
+}
+
 struct Server {
     endpoint: Endpoint,
     purpose: Purpose,

@@ -58,7 +58,10 @@ pub async fn run(
                 );
                 return Ok(summary);
             }
-            Attempt::Client(error) => return Err(Failure::Client(error)),
+            Attempt::Client(error) => {
+                worker.pool.abandon(place.endpoint(), connection);
+                return Err(Failure::Client(error));
+            }
             Attempt::Refused(error) => {
                 keep_if_whole(worker, state, connection, place);
                 return Err(error.into());
@@ -73,7 +76,7 @@ pub async fn run(
             }
             Attempt::NotRun(why) => {
                 drop(connection);
-                survive_loss(state, &place, request)?;
+                survive_loss(state, place.replica_set.to_string(), request)?;
                 before_next(worker, state, &place, request, &mut patience, why).await?;
             }
             Attempt::Lost { sent_any, boundary } => {
@@ -135,6 +138,10 @@ async fn acquire(
 ) -> Result<Lease, RouterError> {
     loop {
         let resolution = resolve(worker, state, &request.schemas);
+        if state.lease.is_none() && state.is_bound() {
+            // Its connection could not be used again, which was found between two statements.
+            survive_loss(state, resolution.replica_set(), request)?;
+        }
         if let Some(lease) = state.lease.take() {
             match keep_lease(worker, state, lease, &resolution).await? {
                 Kept::Yes(lease) => return Ok(lease),
@@ -150,7 +157,12 @@ async fn acquire(
                 continue;
             }
         };
-        match checkout(worker, state, &place, request).await? {
+        let lent = tokio::select! {
+            biased;
+            lent = checkout(worker, state, &place, request) => lent?,
+            () = state.process.interrupted() => return Err(RouterError::Interrupted),
+        };
+        match lent {
             Some(connection) => return Ok(Lease { connection, place }),
             None if place.is_primary() => {
                 wait(
@@ -223,7 +235,7 @@ async fn keep_lease(
         state.lease = Some(lease);
         return Err(RouterError::SeveralReplicaSets { first, second });
     }
-    if state.pins.state || state.pins.cursor.is_some() {
+    if state.is_bound() {
         state.pins = Pins::default();
         return Err(RouterError::SessionStateLost {
             replica_set: place.replica_set.to_string(),
@@ -365,20 +377,26 @@ async fn wait(
         });
     }
     let mut changes = worker.topology.subscribe();
-    tokio::select! {
-        _ = changes.changed() => {}
-        () = sleep_until(place.deadline().min(now + RETRY_PERIOD)) => {}
-    }
+    state.process.set_state("Waiting for a server");
+    let outcome = tokio::select! {
+        _ = changes.changed() => Ok(()),
+        () = sleep_until(place.deadline().min(now + RETRY_PERIOD)) => Ok(()),
+        () = state.process.interrupted() => Err(RouterError::Interrupted),
+    };
+    state.process.set_state("");
     worker
         .metrics
         .held_seconds
         .inc_by(now.elapsed().as_secs_f64());
-    Ok(())
+    outcome
 }
 
 /// The connection is gone and the statement did not run. Fails if the session lost more than that.
-fn survive_loss(state: &mut State, place: &Place, request: &Request) -> Result<(), Failure> {
-    let replica_set = place.replica_set.to_string();
+fn survive_loss(
+    state: &mut State,
+    replica_set: String,
+    request: &Request,
+) -> Result<(), RouterError> {
     if state.is_in_transaction() {
         let error = RouterError::TransactionLost { replica_set };
         state.status = state.status.without(ServerStatus::IN_TRANSACTION);
@@ -387,11 +405,11 @@ fn survive_loss(state: &mut State, place: &Place, request: &Request) -> Result<(
         if request.ends_transaction.is_none() {
             state.broken = Some(error.clone());
         }
-        return Err(error.into());
+        return Err(error);
     }
-    if state.pins.state || state.pins.cursor.is_some() {
+    if state.is_bound() {
         state.pins = Pins::default();
-        return Err(RouterError::SessionStateLost { replica_set }.into());
+        return Err(RouterError::SessionStateLost { replica_set });
     }
     state.pins.diagnostics = false;
     Ok(())
@@ -410,8 +428,8 @@ fn after_loss(
     // Without autocommit nothing stays of a statement that no commit follows.
     let is_harmless = !commits && (request.is_read_only || !state.is_autocommit());
     let in_transaction = state.is_in_transaction();
-    let error = match survive_loss(state, place, request) {
-        Err(Failure::Answer(error)) if is_harmless || (in_transaction && !commits) => error,
+    let error = match survive_loss(state, place.replica_set.to_string(), request) {
+        Err(error) if is_harmless || (in_transaction && !commits) => error,
         Ok(()) if is_harmless && !sent_any => return Ok(()),
         _ => RouterError::OutcomeUnknown {
             replica_set: place.replica_set.to_string(),
@@ -446,7 +464,10 @@ fn settle(worker: &Worker, state: &mut State, lease: Lease, request: &Request, s
         connection.insert_id = InsertId::OfOwner(Rc::clone(&state.insert_id));
     }
     pin(state, request, summary);
-    if state.is_pinned() {
+    if !connection.is_at_boundary() {
+        // Whether the session lost more than a connection, its next statement finds out.
+        state.pins.diagnostics = false;
+    } else if state.is_pinned() {
         state.lease = Some(Lease { connection, place });
     } else {
         worker.pool.put_back(&place.bucket, connection);

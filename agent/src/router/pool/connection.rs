@@ -13,6 +13,7 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use vt_proto::topology::Endpoint;
 use vt_wire::auth::{self, Nonce};
@@ -90,6 +91,8 @@ pub type StatementKey = (u64, u32);
 #[derive(Debug)]
 pub struct Connection {
     pub channel: Channel,
+    /// By which the server knows it, to be named in a KILL.
+    pub number: u32,
     pub capabilities: Capabilities,
     /// Something was sent whose answer is not over.
     pub is_busy: bool,
@@ -106,6 +109,9 @@ pub struct Connection {
     pub outstanding: Vec<u8>,
     pub last_used: Instant,
     pub slot: Slot,
+    /// Somebody ends what it runs, over another connection. Nothing else may be sent before that is over: it would be ended
+    /// instead.
+    pub killing: Option<JoinHandle<()>>,
 }
 
 /// What a connection is made for.
@@ -180,6 +186,7 @@ async fn connect_unbounded(
     authenticate(&mut channel, credentials, greeting.nonce).await?;
     Ok(Connection {
         channel,
+        number: greeting.connection_id,
         capabilities,
         is_busy: false,
         owner: None,
@@ -192,6 +199,7 @@ async fn connect_unbounded(
         outstanding: Vec::new(),
         last_used: Instant::now(),
         slot,
+        killing: None,
     })
 }
 

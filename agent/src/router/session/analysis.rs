@@ -62,6 +62,12 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
 }
 
 impl Analysis {
+    /// Does the router answer it itself, and never a server?
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_local(self.plan)
+    }
+
     #[must_use]
     pub fn kind(&self) -> QueryKind {
         match self.plan {
@@ -80,10 +86,18 @@ fn plan_of(statement: &Statement) -> Result<Plan, RouterError> {
 }
 
 fn check_alone(plan: Plan) -> Result<(), RouterError> {
-    match plan {
-        Plan::Use | Plan::ShowKeyspaces | Plan::Kill(_) => Err(RouterError::NotAmongSeveral),
-        _ => Ok(()),
+    match is_local(plan) {
+        true => Err(RouterError::NotAmongSeveral),
+        false => Ok(()),
     }
+}
+
+/// Does the router answer it itself, and never a server?
+fn is_local(plan: Plan) -> bool {
+    matches!(
+        plan,
+        Plan::Use | Plan::ShowKeyspaces | Plan::ShowProcesslist { .. } | Plan::Kill(_)
+    )
 }
 
 fn end_of(plan: Plan) -> Option<TransactionEnd> {

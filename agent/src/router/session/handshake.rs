@@ -191,6 +191,7 @@ impl Session {
             sequence = sequence.wrapping_add(1);
         }
         self.state.user = String::from_utf8_lossy(&claim.user).into_owned();
+        self.state.process.set_user(&self.state.user);
         Ok(sequence)
     }
 
@@ -213,6 +214,7 @@ impl Session {
         };
         self.reset();
         self.state.database = None;
+        self.state.process.set_database(None);
         // Its scramble answers the challenge of the handshake, which is gone: it is asked again.
         let plugin = if change.auth_plugin == NATIVE_PLUGIN {
             NATIVE_PLUGIN

@@ -1,6 +1,5 @@
 //! Answers that need no server: OK, SHOW DATABASES, statistics, the client's own number.
 
-use vt_planner::Kill;
 use vt_wire::reader::put_lenenc_bytes;
 use vt_wire::response::{OK_BYTE, OkPacket, put_rows_end};
 use vt_wire::result_set::{Column, TextResult};
@@ -137,14 +136,6 @@ impl Session {
     /// The number under which the client knows its connection.
     pub(super) fn connection_id(&self) -> u32 {
         self.state.id as u32
-    }
-
-    pub(super) async fn kill(&mut self, kill: Kill, sequence: u8) -> Result<(), End> {
-        let error = match kill.id {
-            Some(id) => RouterError::KillUnknown(id),
-            None => RouterError::KillExpression,
-        };
-        self.reply_error(&error, sequence).await
     }
 
     /// The status flags that a fresh session has.

@@ -5,8 +5,8 @@
 
 use std::rc::Rc;
 
-use vt_planner::Plan;
 use vt_wire::command::Command;
+use vt_wire::packet::HEADER_LENGTH;
 use vt_wire::prepared::{carries_types, parameter_types};
 use vt_wire::scanner::Answer;
 
@@ -21,6 +21,8 @@ use crate::router::state::{Prepared, TransactionEnd};
 const STATEMENTS_MAX: usize = 16_382;
 /// Length of the command byte in front of the text.
 const COMMAND_LENGTH: usize = 1;
+/// Where the text begins in the packets of a COM_STMT_PREPARE.
+const PREPARE_TEXT_OFFSET: usize = HEADER_LENGTH + COMMAND_LENGTH;
 
 impl Session {
     pub(super) async fn prepare(&mut self, incoming: &mut Incoming) -> Result<(), End> {
@@ -32,10 +34,7 @@ impl Session {
         if let Some(error) = self.state.broken.clone() {
             return self.reply_error(&error, sequence).await;
         }
-        if matches!(
-            analysis.plan,
-            Plan::Use | Plan::ShowKeyspaces | Plan::Kill(_)
-        ) {
+        if analysis.is_local() {
             return self
                 .reply_error(
                     &RouterError::CommandRefused("this statement as a prepared one"),
@@ -97,6 +96,9 @@ impl Session {
                 .reply_error(&RouterError::UnknownStatement(id), sequence)
                 .await;
         };
+        self.state
+            .process
+            .begin("Execute", &statement.prepare_wire[PREPARE_TEXT_OFFSET..]);
         if let Err(error) = keep_types(statement, incoming.payload()) {
             return self.reply_error(&error.into(), sequence).await;
         }

@@ -37,7 +37,14 @@ impl Session {
                 self.worker.metrics.count_query(QueryKind::local);
                 self.show_keyspaces(&text, sequence).await
             }
-            Plan::Kill(kill) => self.kill(kill, sequence).await,
+            Plan::ShowProcesslist { full } => {
+                self.worker.metrics.count_query(QueryKind::local);
+                self.show_processlist(full, sequence).await
+            }
+            Plan::Kill(kill) => {
+                self.worker.metrics.count_query(QueryKind::local);
+                self.kill_by_text(kill, sequence).await
+            }
             _ if is_connection_id(&analysis, sql) => self.reply_connection_id(sequence).await,
             _ => {
                 let kind = analysis.kind();

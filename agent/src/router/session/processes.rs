@@ -1,0 +1,96 @@
+//! SHOW PROCESSLIST and KILL: the sessions of this router.
+//!
+//! The numbers are the router's own, as CONNECTION_ID() shows them; a server would know nothing of them.
+
+use vt_wire::result_set::{Column, TextResult};
+
+use super::{End, Session};
+use crate::router::error::RouterError;
+use crate::router::processlist::{Kill, Process};
+
+/// So many bytes of a text are shown without FULL, as by the server.
+const SHORT_TEXT_LENGTH_MAX: usize = 100;
+
+impl Session {
+    pub(super) async fn kill_by_text(
+        &mut self,
+        kill: vt_planner::Kill,
+        sequence: u8,
+    ) -> Result<(), End> {
+        let Some(id) = kill.id else {
+            return self
+                .reply_error(&RouterError::KillExpression, sequence)
+                .await;
+        };
+        let what = match kill.connection {
+            true => Kill::Connection,
+            false => Kill::Query,
+        };
+        self.kill(what, id, sequence).await
+    }
+
+    /// Ends what another session of the same user runs, or that session.
+    pub(super) async fn kill(&mut self, what: Kill, id: u64, sequence: u8) -> Result<(), End> {
+        let found = u32::try_from(id)
+            .ok()
+            .and_then(|id| self.shared.processlist.find(id));
+        let outcome = match found {
+            None => Err(RouterError::KillUnknown(id)),
+            Some(process) if !process.is_of(&self.state.user) => Err(RouterError::KillDenied(id)),
+            Some(process) => {
+                process.kill(what);
+                match process.id == self.connection_id() {
+                    true => Err(RouterError::Interrupted),
+                    false => Ok(()),
+                }
+            }
+        };
+        match outcome {
+            Ok(()) => self.reply_ok(sequence).await,
+            Err(error) => self.reply_error(&error, sequence).await,
+        }
+    }
+
+    /// The user's sessions.
+    pub(super) async fn show_processlist(&mut self, full: bool, sequence: u8) -> Result<(), End> {
+        let processes = self.shared.processlist.all();
+        let rows = processes
+            .iter()
+            .filter(|process| process.is_of(&self.state.user))
+            .map(|process| row(process, full))
+            .collect();
+        let result = TextResult {
+            columns: vec![
+                Column::number(b"Id"),
+                Column::text(b"User"),
+                Column::text(b"Host"),
+                Column::text(b"db"),
+                Column::text(b"Command"),
+                Column::number(b"Time"),
+                Column::text(b"State"),
+                Column::text(b"Info"),
+            ],
+            rows,
+        };
+        self.reply_result(&result, sequence).await
+    }
+}
+
+fn row(process: &Process, full: bool) -> Vec<Option<Vec<u8>>> {
+    let activity = process.activity();
+    let text = |text: &str| Some(text.as_bytes().to_vec());
+    let length_max = match full {
+        true => activity.text.len(),
+        false => SHORT_TEXT_LENGTH_MAX.min(activity.text.len()),
+    };
+    vec![
+        text(&process.id.to_string()),
+        text(&activity.user),
+        text(&process.peer.to_string()),
+        activity.database.map(String::into_bytes),
+        text(activity.command),
+        text(&activity.since.elapsed().as_secs().to_string()),
+        text(activity.state),
+        (!activity.text.is_empty()).then(|| activity.text[..length_max].to_vec()),
+    ]
+}

@@ -1,0 +1,184 @@
+//! SHOW PROCESSLIST and KILL, and clients that leave: what runs for nobody is ended at the server.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use vt_agent::router::users::hash_password;
+use vt_proto::routing::ServingState;
+use vt_wire::command::CommandByte;
+use vt_wire::packet::put_packet;
+use vt_wire::scanner::Answer;
+
+use crate::raw::{NEW, RawClient};
+use crate::server::{Mysqld, TestRouter, code, snapshot};
+
+/// Whatever takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_millis(20);
+
+/// The session that runs a text that begins so.
+async fn running(app: &mut Conn, part: &str) -> u32 {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let rows: Vec<Row> = app.query("SHOW FULL PROCESSLIST").await.unwrap();
+        let runs = |row: &&Row| {
+            let text: Option<String> = row.get("Info").unwrap();
+            let command: String = row.get("Command").unwrap();
+            command != "Sleep" && text.is_some_and(|text| text.starts_with(part))
+        };
+        if let Some(row) = rows.iter().find(runs) {
+            let user: String = row.get("User").unwrap();
+            let database: Option<String> = row.get("db").unwrap();
+            assert_eq!((user.as_str(), database.as_deref()), ("app", Some("shop")));
+            return row.get("Id").unwrap();
+        }
+        assert!(Instant::now() < until, "nobody runs {part}: {rows:?}");
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Waits until the server runs something like this, or nothing like this any more.
+async fn wait_for_server(admin: &mut Conn, part: &str, wanted: bool) {
+    let sql =
+        format!("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{part}%'");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let count: u64 = admin.query_first(sql.as_str()).await.unwrap().unwrap();
+        if (count > 0) == wanted {
+            return;
+        }
+        assert!(Instant::now() < until, "{part} runs: {count}");
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_killed_and_its_session_goes_on() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut killer = router.connect().await;
+    for is_pinned in [false, true] {
+        let mut app = router.connect().await;
+        if is_pinned {
+            app.query_drop("SET @kept = 7").await.unwrap();
+            app.query_drop("BEGIN").await.unwrap();
+        }
+        let victim = tokio::spawn(async move {
+            let slept: Option<u32> = app.query_first("SELECT SLEEP(61)").await.unwrap();
+            (app, slept)
+        });
+        let id = running(&mut killer, "SELECT SLEEP(61)").await;
+        killer.query_drop(format!("KILL QUERY {id}")).await.unwrap();
+        let (mut app, slept) = victim.await.unwrap();
+        // So it says that it was interrupted.
+        assert_eq!(slept, Some(1));
+        for _ in 0..3 {
+            let kept: Option<Option<u32>> = app.query_first("SELECT @kept").await.unwrap();
+            assert_eq!(kept, Some(is_pinned.then_some(7)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_killed() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.users.push(hash_password("other", b"secret"));
+    });
+    let mut admin = server.admin().await;
+    let mut killer = router.connect().await;
+    let mut app = router.connect().await;
+    let id = app.id();
+    let victim = tokio::spawn(async move { app.query_drop("SELECT SLEEP(62)").await });
+    assert_eq!(running(&mut killer, "SELECT SLEEP(62)").await, id);
+
+    let mut other = Conn::new(router.options("shop").user(Some("other")))
+        .await
+        .unwrap();
+    assert_eq!(code(other.query_drop(format!("KILL {id}")).await), 1095);
+    assert_eq!(code(killer.query_drop("KILL 4000000").await), 1094);
+    let seen: Vec<(u32, String)> = other
+        .query_map("SHOW PROCESSLIST", |row: Row| {
+            (row.get(0).unwrap(), row.get(1).unwrap())
+        })
+        .await
+        .unwrap();
+    assert_eq!(seen, [(other.id(), "other".to_owned())]);
+
+    killer.query_drop(format!("KILL {id}")).await.unwrap();
+    // Its last answer may still come.
+    drop(victim.await.unwrap());
+    wait_for_server(&mut admin, "SELECT SLEEP(62)", false).await;
+    assert_eq!(code(killer.query_drop(format!("KILL {id}")).await), 1094);
+
+    // One that is idle ends too, by the command of old tools.
+    let mut idle = router.connect().await;
+    let mut raw = RawClient::login(
+        router.handle.local_address().port(),
+        NEW,
+        "caching_sha2_password",
+    );
+    let killed = raw.command(
+        CommandByte::PROCESS_KILL,
+        &idle.id().to_le_bytes(),
+        Answer::Single,
+    );
+    assert_eq!(killed.0.error, None);
+    let until = Instant::now() + PATIENCE;
+    while idle.query_drop("DO 1").await.is_ok() {
+        assert!(Instant::now() < until);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_primary_is_killed() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut killer = router.connect().await;
+    let mut app = router.connect().await;
+    router
+        .topology
+        .publish(snapshot(2, 1, ServingState::Moving, None, &[]));
+    let victim = tokio::spawn(async move {
+        let result = app
+            .query_drop("INSERT INTO product (name) VALUES ('x')")
+            .await;
+        (app, result)
+    });
+    let id = running(&mut killer, "INSERT INTO product").await;
+    killer.query_drop(format!("KILL QUERY {id}")).await.unwrap();
+    let (mut app, result) = victim.await.unwrap();
+    assert_eq!(code(result), 1317);
+    let endpoint = server.endpoint();
+    router
+        .topology
+        .publish(snapshot(3, 2, ServingState::Serving, Some(endpoint), &[]));
+    let count: Option<u32> = app
+        .query_first("SELECT COUNT(*) FROM product")
+        .await
+        .unwrap();
+    assert_eq!(count, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_for_nobody_is_ended() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| config.pool.connections = 2);
+    let mut admin = server.admin().await;
+    let port = router.handle.local_address().port();
+    // More than the pool has room for, one after the other.
+    for _ in 0..5 {
+        let mut leaver = RawClient::login(port, NEW, "caching_sha2_password");
+        let mut wire = Vec::new();
+        put_packet(&mut wire, 0, b"\x03SELECT SLEEP(63)");
+        leaver.stream.write_all(&wire).unwrap();
+        wait_for_server(&mut admin, "SELECT SLEEP(63)", true).await;
+        drop(leaver);
+        wait_for_server(&mut admin, "SELECT SLEEP(63)", false).await;
+    }
+    let mut app = router.connect().await;
+    let one: Option<u32> = app.query_first("SELECT 1").await.unwrap();
+    assert_eq!(one, Some(1));
+}
