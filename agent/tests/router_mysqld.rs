@@ -9,8 +9,12 @@ mod raw;
 #[path = "router_mysqld/server.rs"]
 mod server;
 
+#[path = "router_mysqld/attributes.rs"]
+mod attributes;
 #[path = "router_mysqld/failover.rs"]
 mod failover;
+#[path = "router_mysqld/files.rs"]
+mod files;
 #[path = "router_mysqld/processes.rs"]
 mod processes;
 #[path = "router_mysqld/protocol.rs"]

@@ -33,13 +33,11 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    LoadDataLocal(1235, b"42000",
-        "The router does not support LOAD DATA LOCAL yet; send the rows by INSERT"),
     OpenVersionComment(1235, b"42000",
         "The router cannot tell which servers run this version comment; write its code without it"),
     /// The server would read a file of its own host under the router's account.
     LoadDataInfile(1227, b"42000",
-        "The router does not let clients read files of a database host; send the rows by INSERT"),
+        "The router does not let clients read files of a database host; use LOAD DATA LOCAL"),
     IntoFile(1227, b"42000",
         "The router does not let clients write files on a database host; fetch the rows instead"),
     CreateDatabase(1235, b"42000",
@@ -79,7 +77,6 @@ pub(crate) fn reason(statement: &Statement) -> Option<Unsupported> {
         return Some(Unsupported::OpenVersionComment);
     }
     match &statement.kind {
-        Kind::LoadData { local: true } => Some(Unsupported::LoadDataLocal),
         Kind::LoadData { local: false } => Some(Unsupported::LoadDataInfile),
         Kind::Select if statement.traits.contains(Traits::INTO_FILE) => Some(Unsupported::IntoFile),
         Kind::CreateDatabase { .. } => Some(Unsupported::CreateDatabase),

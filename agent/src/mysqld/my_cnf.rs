@@ -226,7 +226,8 @@ const FIXED: &[(&str, &str)] = &[
     // What somebody once persisted must not re-wire replication.
     ("persisted_globals_load", "OFF"),
     ("secure_file_priv", "NULL"),
-    ("local_infile", "OFF"),
+    // The client reads the file, with its own rights, and only where it said at its login that it may be asked.
+    ("local_infile", "ON"),
     // The router's account has rights on every schema but the internal ones.
     ("partial_revokes", "ON"),
     // Row-based logging makes functions and triggers safe without this check, which wants SUPER.

@@ -75,6 +75,8 @@ pub struct Request {
     /// Keyspaces named in the text; empty: the session's own.
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
+    /// It asks the server to ask for a file of the client.
+    pub uploads: bool,
     /// What it has to do with a prepared statement.
     pub prepared: Option<PreparedUse>,
 }
@@ -90,6 +92,7 @@ impl Request {
             sets_untracked: false,
             schemas: Vec::new(),
             ends_transaction: None,
+            uploads: false,
             prepared: None,
         }
     }

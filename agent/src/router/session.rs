@@ -172,7 +172,7 @@ impl Session {
     }
 
     async fn dispatch(&mut self, incoming: &mut Incoming) -> Result<(), End> {
-        let command = match Command::parse(incoming.payload()) {
+        let command = match Command::parse(incoming.payload(), self.state.capabilities) {
             Ok(command) => command,
             Err(error) => return Err(self.refuse(error.into(), incoming.reply_sequence).await),
         };
@@ -180,7 +180,10 @@ impl Session {
         self.listed.process().begin(command.title(), command.text());
         match command {
             Command::Quit => Err(End::Quit),
-            Command::Query(_) => self.query(incoming).await,
+            Command::Query(sql) => {
+                let length = sql.len();
+                self.query(incoming, length).await
+            }
             Command::InitDb(name) => {
                 let name = name.to_vec();
                 let result = self.select_database(&name);

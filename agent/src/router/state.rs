@@ -23,7 +23,9 @@ pub const SHARED_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
     .with(Capabilities::MULTI_STATEMENTS)
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::LOCAL_FILES)
+    .with(Capabilities::QUERY_ATTRIBUTES);
 
 /// Which tablets a session wants to talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +87,9 @@ pub struct Prepared {
     /// The packets of its COM_STMT_PREPARE.
     pub prepare_wire: Rc<[u8]>,
     pub parameters: u16,
-    /// Types of the parameters, as the last execution that carried them said.
+    /// Types of the parameters, as the last execution that carried them said, and for how many values.
     pub types: Vec<u8>,
+    pub typed: u16,
     /// Packets of COM_STMT_SEND_LONG_DATA that wait for the execution.
     pub long_data: Vec<u8>,
     pub is_read_only: bool,
@@ -94,6 +97,25 @@ pub struct Prepared {
     pub sets_untracked: bool,
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
+}
+
+impl Prepared {
+    /// A statement of which nothing is known but the packets that prepare it.
+    #[must_use]
+    pub fn new(prepare_wire: &[u8]) -> Self {
+        Self {
+            prepare_wire: Rc::from(prepare_wire),
+            parameters: 0,
+            types: Vec::new(),
+            typed: 0,
+            long_data: Vec::new(),
+            is_read_only: false,
+            traits: Traits::NONE,
+            sets_untracked: false,
+            schemas: Vec::new(),
+            ends_transaction: None,
+        }
+    }
 }
 
 /// How a statement ends the transaction it stands in.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vt_wire::Capabilities;
 use vt_wire::auth::{scramble_native, scramble_sha2};
-use vt_wire::command::{CommandByte, encode};
+use vt_wire::command::{CommandByte, encode, encode_query};
 use vt_wire::handshake::{AuthPacket, Greeting, HandshakeResponse};
 use vt_wire::packet::{HEADER_LENGTH, put_packet, whole};
 use vt_wire::scanner::{Answer, ResponseScanner, Summary};
@@ -23,6 +23,11 @@ pub const OLD: Capabilities = Capabilities::PROTOCOL_41
 pub const NEW: Capabilities = OLD
     .with(Capabilities::DEPRECATE_EOF)
     .with(Capabilities::SESSION_TRACK);
+
+/// As the drivers of MySQL itself.
+pub const NEWEST: Capabilities = NEW
+    .with(Capabilities::LOCAL_FILES)
+    .with(Capabilities::QUERY_ATTRIBUTES);
 
 pub struct RawClient {
     pub stream: TcpStream,
@@ -136,6 +141,8 @@ impl RawClient {
     }
 
     pub fn query(&mut self, sql: &str) -> (Summary, Vec<u8>) {
-        self.command(CommandByte::QUERY, sql.as_bytes(), Answer::Results)
+        let payload = encode_query(sql.as_bytes(), self.capabilities);
+        self.write_packet(0, &payload);
+        self.read_answer(Answer::Results)
     }
 }

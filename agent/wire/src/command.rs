@@ -2,7 +2,8 @@
 //!
 //! It never looks into SQL text.
 
-use crate::{Malformed, Reader};
+use crate::attributes;
+use crate::{Capabilities, Malformed, Reader};
 
 /// Number of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,7 @@ impl CommandByte {
 pub enum Command<'a> {
     Quit,
     InitDb(&'a [u8]),
+    /// The text; attributes in front of it are passed over.
     Query(&'a [u8]),
     FieldList(&'a [u8]),
     Statistics,
@@ -107,13 +109,17 @@ pub enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    pub fn parse(payload: &'a [u8]) -> Result<Self, Malformed> {
+    /// Reads a command of a client with these agreed capabilities.
+    pub fn parse(payload: &'a [u8], capabilities: Capabilities) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);
         let command = CommandByte(reader.u8()?);
         let rest = reader.rest();
         Ok(match command {
             CommandByte::QUIT => Self::Quit,
             CommandByte::INIT_DB => Self::InitDb(rest),
+            CommandByte::QUERY if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) => {
+                Self::Query(attributes::skip(rest)?)
+            }
             CommandByte::QUERY => Self::Query(rest),
             CommandByte::FIELD_LIST => Self::FieldList(rest),
             CommandByte::STATISTICS => Self::Statistics,
@@ -188,7 +194,17 @@ impl<'a> Command<'a> {
     }
 }
 
-/// One-byte commands and `COM_QUERY`, for connections that the router itself uses.
+/// A statement of our own, for a connection with these agreed capabilities.
+#[must_use]
+pub fn encode_query(sql: &[u8], capabilities: Capabilities) -> Vec<u8> {
+    let attributes: &[u8] = match capabilities.contains(Capabilities::QUERY_ATTRIBUTES) {
+        true => &attributes::NONE,
+        false => &[],
+    };
+    [&[CommandByte::QUERY.0], attributes, sql].concat()
+}
+
+/// A command whose arguments do not depend on capabilities, for connections that the router itself uses.
 #[must_use]
 pub fn encode(command: CommandByte, arguments: &[u8]) -> Vec<u8> {
     [&[command.0], arguments].concat()
@@ -228,7 +244,16 @@ mod tests {
             (b"\x12", Command::Other(CommandByte::BINLOG_DUMP)),
         ];
         for (payload, expected) in cases {
-            assert_eq!(Command::parse(payload), Ok(expected));
+            assert_eq!(Command::parse(payload, Capabilities::NONE), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_statement_behind_its_attributes() {
+        for capabilities in [Capabilities::NONE, Capabilities::QUERY_ATTRIBUTES] {
+            let payload = encode_query(b"SELECT 1", capabilities);
+            let parsed = Command::parse(&payload, capabilities);
+            assert_eq!(parsed, Ok(Command::Query(b"SELECT 1")));
         }
     }
 
@@ -241,14 +266,16 @@ mod tests {
             b"\x1c\x01\0\0\0\x01",
             b"\x1b\x01",
         ] {
-            assert!(Command::parse(payload).is_err(), "{payload:?}");
+            let parsed = Command::parse(payload, Capabilities::NONE);
+            assert!(parsed.is_err(), "{payload:?}");
         }
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..32)) {
-            let _ = Command::parse(&bytes);
+            let _ = Command::parse(&bytes, Capabilities::NONE);
+            let _ = Command::parse(&bytes, Capabilities::QUERY_ATTRIBUTES);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: no sockets, no clock, no randomness (nonces are arguments). It never decodes rows, never
 //! assumes that text is UTF-8, and never panics on bytes that came from a peer.
 
+pub mod attributes;
 pub mod auth;
 pub mod binlog;
 pub mod capability;
@@ -17,6 +18,7 @@ pub mod response;
 pub mod result_set;
 pub mod scanner;
 pub mod session_track;
+pub mod upload;
 
 pub use capability::{Capabilities, ServerStatus};
 pub use reader::{Malformed, Reader};

@@ -2,7 +2,8 @@
 //!
 //! It never looks at parameter values.
 
-use crate::{Malformed, Reader};
+use crate::attributes::{null_bitmap_length, take_types};
+use crate::{Capabilities, Malformed, Reader};
 
 /// Offset of the statement id in EXECUTE, SEND_LONG_DATA, CLOSE, RESET and FETCH payloads.
 const STATEMENT_ID_OFFSET: usize = 1;
@@ -59,42 +60,64 @@ pub fn replace_statement_id(payload: &mut [u8], statement_id: u32) -> Result<(),
     Ok(())
 }
 
-/// Does a COM_STMT_EXECUTE carry the types of its parameters? Only the first execution after a
-/// PREPARE must, so a statement prepared anew elsewhere needs them repeated. `parameters` is what
-/// follows the iteration count; a statement without parameters needs none.
-pub fn carries_types(parameters: &[u8], parameter_count: u16) -> Result<bool, Malformed> {
-    if parameter_count == 0 {
-        return Ok(true);
+/// Flag of a COM_STMT_EXECUTE: values may follow though the statement has no parameter. Not one of the cursor's flags. With
+/// parameters the count is there for every client that knows attributes, as MySQL 9.7 demands, flag or not.
+pub const PARAMETER_COUNT_AVAILABLE: u8 = 8;
+
+/// What follows the iteration count of a COM_STMT_EXECUTE, cut into its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameters<'a> {
+    /// Values that follow: the statement's own and its query attributes.
+    pub count: u16,
+    /// How many there are, as it was written; empty where it was not.
+    written_count: &'a [u8],
+    nulls: &'a [u8],
+    /// Types, with names where the client sends names. Only the first execution after a PREPARE must carry them, so a
+    /// statement prepared anew elsewhere needs them repeated.
+    pub types: Option<&'a [u8]>,
+    values: &'a [u8],
+}
+
+impl<'a> Parameters<'a> {
+    /// Reads `bytes` behind the iteration count. `None`: no values follow. `prepared` is how many the statement has, and
+    /// `flags` and `capabilities` are those of the command and of its client.
+    pub fn parse(
+        bytes: &'a [u8],
+        prepared: u16,
+        flags: u8,
+        capabilities: Capabilities,
+    ) -> Result<Option<Self>, Malformed> {
+        let are_named = capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
+        let mut reader = Reader::new(bytes);
+        let is_counted = prepared > 0 || flags & PARAMETER_COUNT_AVAILABLE != 0;
+        let count = if are_named && is_counted {
+            u16::try_from(reader.lenenc()?).map_err(|_| Malformed("too many parameters"))?
+        } else {
+            prepared
+        };
+        let written_count = &bytes[..bytes.len() - reader.rest().len()];
+        if count == 0 {
+            return Ok(None);
+        }
+        let nulls = reader.take(null_bitmap_length(count))?;
+        let types = match reader.u8()? {
+            1 => Some(take_types(&mut reader, count, are_named)?),
+            _ => None,
+        };
+        Ok(Some(Self {
+            count,
+            written_count,
+            nulls,
+            types,
+            values: reader.rest(),
+        }))
     }
-    let mut reader = Reader::new(parameters);
-    reader.take(null_bitmap_length(parameter_count))?;
-    Ok(reader.u8()? == 1)
-}
 
-/// The types (two bytes a parameter) of an execution that carries them.
-pub fn parameter_types(parameters: &[u8], parameter_count: u16) -> Result<&[u8], Malformed> {
-    let mut reader = Reader::new(parameters);
-    reader.take(null_bitmap_length(parameter_count))?;
-    if reader.u8()? != 1 {
-        return Err(Malformed("execution carries no types"));
+    /// The same with `types` in their place.
+    #[must_use]
+    pub fn with_types(&self, types: &[u8]) -> Vec<u8> {
+        [self.written_count, self.nulls, &[1], types, self.values].concat()
     }
-    reader.take(usize::from(parameter_count) * 2)
-}
-
-/// The `parameters` of an execution without types, with `types` put into their place.
-pub fn with_types(
-    parameters: &[u8],
-    parameter_count: u16,
-    types: &[u8],
-) -> Result<Vec<u8>, Malformed> {
-    let mut reader = Reader::new(parameters);
-    let bitmap = reader.take(null_bitmap_length(parameter_count))?;
-    reader.u8()?;
-    Ok([bitmap, &[1], types, reader.rest()].concat())
-}
-
-fn null_bitmap_length(parameter_count: u16) -> usize {
-    usize::from(parameter_count).div_ceil(8)
 }
 
 #[cfg(test)]
@@ -120,22 +143,50 @@ mod tests {
 
     #[test]
     fn types_are_found_and_put_back() {
-        let with = [&[0b1][..], &[1], &[3, 0, 253, 0], b"values"].concat();
-        let without = [&[0b1][..], &[0], b"values"].concat();
-        assert_eq!(carries_types(&with, 2), Ok(true));
-        assert_eq!(carries_types(&without, 2), Ok(false));
-        assert_eq!(parameter_types(&with, 2), Ok(&[3, 0, 253, 0][..]));
-        assert_eq!(with_types(&without, 2, &[3, 0, 253, 0]), Ok(with));
-        assert_eq!(carries_types(&[], 0), Ok(true));
+        const NAMED: Capabilities = Capabilities::QUERY_ATTRIBUTES;
+        const PLAIN: Capabilities = Capabilities::NONE;
+        /// Capabilities, flags, parameters of the statement, the count as written, types.
+        type Case = (Capabilities, u8, u16, &'static [u8], &'static [u8]);
+        let cases: [Case; 4] = [
+            (PLAIN, 0, 2, b"", b"\x03\0\xfd\0"),
+            // The flag means nothing to a client without attributes.
+            (PLAIN, PARAMETER_COUNT_AVAILABLE, 2, b"", b"\x03\0\xfd\0"),
+            (NAMED, 0, 2, b"\x02", b"\x03\0\0\xfd\0\x01n"),
+            (
+                NAMED,
+                PARAMETER_COUNT_AVAILABLE,
+                1,
+                b"\x02",
+                b"\x03\0\0\xfd\0\x05trace",
+            ),
+        ];
+        for (capabilities, flags, prepared, count, types) in cases {
+            let with = [count, &[0b1], &[1], types, b"values"].concat();
+            let without = [count, &[0b1], &[0], b"values"].concat();
+            let parse = |bytes| {
+                Parameters::parse(bytes, prepared, flags, capabilities)
+                    .unwrap()
+                    .unwrap()
+            };
+            assert_eq!((parse(&with).count, parse(&with).types), (2, Some(types)));
+            assert_eq!((parse(&without).count, parse(&without).types), (2, None));
+            assert_eq!(parse(&without).with_types(types), with);
+        }
+        assert_eq!(Parameters::parse(&[], 0, 0, PLAIN), Ok(None));
+        assert_eq!(Parameters::parse(&[], 0, 0, NAMED), Ok(None));
+        assert_eq!(
+            Parameters::parse(&[0], 0, PARAMETER_COUNT_AVAILABLE, NAMED),
+            Ok(None)
+        );
     }
 
     proptest! {
         #[test]
         fn never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..32), count: u16) {
             let _ = PrepareOk::parse(&bytes);
-            let _ = carries_types(&bytes, count);
-            let _ = parameter_types(&bytes, count);
-            let _ = with_types(&bytes, count, &[]);
+            for (flags, capabilities) in [(0, Capabilities::NONE), (8, Capabilities::QUERY_ATTRIBUTES)] {
+                let _ = Parameters::parse(&bytes, count, flags, capabilities);
+            }
             let _ = replace_statement_id(&mut bytes, 1);
         }
     }

@@ -42,8 +42,8 @@ pub enum Event<'a> {
     Eof(EofPacket),
     Err(ErrPacket<'a>),
     Prepared(PrepareOk),
-    /// The server wants a file of the client. It is not the end of the answer, but nothing more comes
-    /// until the client sends, and the router never allows it.
+    /// The server wants a file of the client. It is not the end of the answer, but nothing more comes until the client has
+    /// sent it (`upload`).
     LocalInfile,
 }
 
@@ -132,6 +132,11 @@ impl ResponseScanner {
     #[must_use]
     pub fn boundary(&self) -> Option<u8> {
         (self.remaining == 0 && !self.continued).then_some(self.next_sequence)
+    }
+
+    /// The client has sent packets of its own: the next one of the server, or an error in its place, has this sequence id.
+    pub fn go_on_at(&mut self, sequence: u8) {
+        self.next_sequence = sequence;
     }
 
     /// Is the whole answer behind us?
@@ -259,10 +264,7 @@ impl ResponseScanner {
                 self.state = State::Rows;
                 Ok(None)
             }
-            (State::First, LOCAL_INFILE_BYTE) => {
-                self.state = State::Done;
-                Ok(Some(Event::LocalInfile))
-            }
+            (State::First, LOCAL_INFILE_BYTE) => Ok(Some(Event::LocalInfile)),
             (State::First, _) => {
                 let count = Reader::new(payload).lenenc()?;
                 if count == 0 {

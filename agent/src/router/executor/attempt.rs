@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use vt_wire::Capabilities;
+use vt_wire::command::Command;
 use vt_wire::packet::HEADER_LENGTH;
-use vt_wire::prepared::replace_statement_id;
+use vt_wire::prepared::{Parameters, replace_statement_id};
 use vt_wire::scanner::{Answer, Summary};
 
 use super::relay::{NotRun, Relay, Relayed, given_up};
@@ -17,7 +19,7 @@ use crate::router::error::RouterError;
 use crate::router::pool::connection::{ConnectError, Connection, OnServer};
 use crate::router::pool::place::Place;
 use crate::router::socket::Channel;
-use crate::router::state::State;
+use crate::router::state::{Prepared, State};
 
 /// Time to prepare a statement anew on another connection.
 const PREPARE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -84,6 +86,7 @@ impl Parts<'_> {
             client: &mut *self.client,
             state: &mut *self.state,
             statement_id,
+            uploads: request.uploads,
         };
         match relay.run(request.answer).await {
             Relayed::Whole { summary, prepared } => {
@@ -152,7 +155,7 @@ impl Parts<'_> {
             prelude.clone_from(&statement.long_data);
             replace_ids(&mut prelude, on_server.id).map_err(malformed)?;
             if !on_server.has_types {
-                insert_types(&mut request.wire, statement.parameters, &statement.types)
+                insert_types(&mut request.wire, statement, self.state.capabilities)
                     .map_err(malformed)?;
             }
             if let Some(known) = self.connection.statements.get_mut(&(self.state.id, id)) {
@@ -276,21 +279,27 @@ fn replace_ids(wire: &mut [u8], id: u32) -> Result<(), vt_wire::Malformed> {
 /// An execution that relies on types sent before, for a server that never saw them.
 fn insert_types(
     wire: &mut Vec<u8>,
-    parameters: u16,
-    types: &[u8],
+    statement: &Prepared,
+    capabilities: Capabilities,
 ) -> Result<(), vt_wire::Malformed> {
-    /// Command, statement id, flags, iteration count.
-    const FIXED_LENGTH: usize = 10;
     let payload = vt_wire::packet::join_payload(wire);
-    let tail = payload
-        .get(FIXED_LENGTH..)
-        .ok_or(vt_wire::Malformed("execution ends too early"))?;
-    if vt_wire::prepared::carries_types(tail, parameters)? {
+    let Command::StmtExecute {
+        flags, parameters, ..
+    } = Command::parse(&payload, capabilities)?
+    else {
         return Ok(());
+    };
+    let parsed = Parameters::parse(parameters, statement.parameters, flags, capabilities)?;
+    let Some(parsed) = parsed.filter(|parsed| parsed.types.is_none()) else {
+        return Ok(());
+    };
+    if parsed.count != statement.typed {
+        return Err(vt_wire::Malformed("an execution without types"));
     }
-    let tail = vt_wire::prepared::with_types(tail, parameters, types)?;
+    let fixed = &payload[..payload.len() - parameters.len()];
+    let with_types = [fixed, &parsed.with_types(&statement.types)].concat();
     wire.clear();
-    vt_wire::packet::put_packet(wire, 0, &[&payload[..FIXED_LENGTH], &tail].concat());
+    vt_wire::packet::put_packet(wire, 0, &with_types);
     Ok(())
 }
 
@@ -301,17 +310,29 @@ mod tests {
 
     #[test]
     fn types_are_added_once() {
+        let statement = Prepared {
+            parameters: 1,
+            types: vec![8, 0],
+            typed: 1,
+            ..Prepared::new(&[])
+        };
         let fixed = b"\x17\x01\0\0\0\0\x01\0\0\0";
         let mut wire = Vec::new();
         put_packet(&mut wire, 0, &[&fixed[..], &[0], &[0], b"value"].concat());
-        insert_types(&mut wire, 1, &[8, 0]).unwrap();
+        insert_types(&mut wire, &statement, Capabilities::NONE).unwrap();
         let with_types = wire.clone();
         assert_eq!(
             &wire[HEADER_LENGTH..],
             [&fixed[..], &[0], &[1], &[8, 0], b"value"].concat()
         );
-        insert_types(&mut wire, 1, &[8, 0]).unwrap();
+        insert_types(&mut wire, &statement, Capabilities::NONE).unwrap();
         assert_eq!(wire, with_types);
+
+        // Two values by the command's own count, and types of one.
+        let more = [&b"\x17\x01\0\0\0\x08\x01\0\0\0"[..], &[2, 0, 0], b"values"].concat();
+        let mut wire = Vec::new();
+        put_packet(&mut wire, 0, &more);
+        assert!(insert_types(&mut wire, &statement, Capabilities::QUERY_ATTRIBUTES).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use vt_wire::packet::{HEADER_LENGTH, put_packet};
 use vt_wire::prepared::replace_statement_id;
 use vt_wire::response::{EOF_BYTE, ErrPacket, OK_BYTE, OkPacket};
 use vt_wire::scanner::{Answer, Event, ResponseScanner, Summary};
+use vt_wire::upload::UploadScanner;
 use vt_wire::{Capabilities, Malformed};
 
 use super::Worker;
@@ -67,6 +68,8 @@ pub struct Relay<'a> {
     pub state: &'a mut State,
     /// The id that the client shall know a statement by that is being prepared.
     pub statement_id: Option<u32>,
+    /// The client asked for a file of its own to be read.
+    pub uploads: bool,
 }
 
 /// Why the wait for more of an answer is over.
@@ -82,6 +85,8 @@ enum Woken {
 enum Stop {
     Done,
     More,
+    /// The server waits for a file of the client.
+    Upload,
     NotRun(NotRun),
 }
 
@@ -128,6 +133,13 @@ impl Relay<'_> {
                     };
                 }
                 Stop::NotRun(reason) => return Relayed::NotRun(reason),
+                Stop::Upload => match self.upload().await {
+                    Ok(sequence) => {
+                        scanner.go_on_at(sequence);
+                        continue;
+                    }
+                    Err(end) => return end,
+                },
                 Stop::More => {}
             }
             match self.fill(sent_any).await {
@@ -179,6 +191,12 @@ impl Relay<'_> {
                     changed = without_tracking(&ok, ends_rows, self.state.capabilities);
                 }
                 Some(Event::Prepared(statement)) => *prepared = Some(statement),
+                Some(Event::LocalInfile) if self.may_upload() => {
+                    return Ok(Pass {
+                        ready: ready + consumed,
+                        stop: Stop::Upload,
+                    });
+                }
                 Some(Event::LocalInfile) => {
                     return Err(Malformed("it asks for a file of the client"));
                 }
@@ -207,6 +225,53 @@ impl Relay<'_> {
                     ready,
                     stop: Stop::More,
                 });
+            }
+        }
+    }
+
+    /// A server that asks without having been asked for it gets nothing.
+    fn may_upload(&self) -> bool {
+        self.uploads && self.state.capabilities.contains(Capabilities::LOCAL_FILES)
+    }
+
+    /// Passes the client's file on to the server; returns the sequence id of what follows. A server that goes away meanwhile
+    /// is no reason to stop in the middle: the client reads nothing before all is sent.
+    async fn upload(&mut self) -> Result<u8, Relayed> {
+        let mut scanner = UploadScanner::default();
+        let mut is_lost = false;
+        loop {
+            let ready = scanner.feed(self.client.input());
+            if is_lost {
+                self.client.consume(ready);
+            } else if ready > 0 {
+                let server = &mut self.connection.channel;
+                tokio::select! {
+                    biased;
+                    result = self.client.forward(ready, server) => is_lost = result.is_err(),
+                    () = given_up(self.worker, self.place) => is_lost = true,
+                }
+                if is_lost {
+                    self.client.consume(ready);
+                }
+            }
+            if scanner.is_done() {
+                let sequence = scanner.reply_sequence();
+                return match is_lost {
+                    false => Ok(sequence),
+                    true => Err(Relayed::Lost {
+                        sent_any: true,
+                        boundary: Some(sequence),
+                    }),
+                };
+            }
+            tokio::select! {
+                biased;
+                result = self.client.fill() => match result {
+                    Ok(1..) => {}
+                    _ => return Err(Relayed::Abandoned),
+                },
+                () = self.connection.channel.closed(), if !is_lost => is_lost = true,
+                () = self.state.process.ended() => return Err(Relayed::Abandoned),
             }
         }
     }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use vt_wire::Capabilities;
 use vt_wire::collation;
-use vt_wire::command::{CommandByte, encode};
+use vt_wire::command::{CommandByte, encode, encode_query};
 use vt_wire::packet::put_packet;
 use vt_wire::result_set::TextResult;
 use vt_wire::scanner::Answer;
@@ -38,15 +39,27 @@ pub enum AlignError {
     Refused { code: u16, message: String },
 }
 
-#[derive(Default)]
 struct Batch {
+    capabilities: Capabilities,
     commands: Vec<u8>,
     answers: Vec<Answer>,
 }
 
 impl Batch {
+    fn new(capabilities: Capabilities) -> Self {
+        Self {
+            capabilities,
+            commands: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
     fn add(&mut self, command: CommandByte, arguments: &[u8], answer: Answer) {
-        put_packet(&mut self.commands, 0, &encode(command, arguments));
+        let payload = match command {
+            CommandByte::QUERY => encode_query(arguments, self.capabilities),
+            other => encode(other, arguments),
+        };
+        put_packet(&mut self.commands, 0, &payload);
         self.answers.push(answer);
     }
 }
@@ -62,7 +75,7 @@ pub async fn align(connection: &mut Connection, wanted: Wanted<'_>) -> Result<()
     {
         return Ok(());
     }
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(connection.capabilities);
     let foreign_insert_id = match &connection.insert_id {
         InsertId::OfOwner(memory) if !is_own => Some(Rc::clone(memory)),
         _ => None,
@@ -109,7 +122,7 @@ pub async fn align(connection: &mut Connection, wanted: Wanted<'_>) -> Result<()
 
 /// Undoes whatever a session left behind, for nobody in particular.
 pub async fn reset(connection: &mut Connection, collation: u8) -> Result<(), AlignError> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(connection.capabilities);
     add_reset(&mut batch, collation)?;
     batch.add(
         CommandByte::QUERY,

@@ -21,6 +21,8 @@ pub struct Analysis {
     pub sets_untracked: bool,
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
+    /// LOAD DATA LOCAL stands in it.
+    pub uploads: bool,
     /// The first statement, for those that the router answers itself.
     pub first: Statement,
 }
@@ -36,6 +38,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
         sets_untracked: sets_untracked(&first),
         schemas: Vec::new(),
         ends_transaction: end_of(plan),
+        uploads: uploads(&first),
         first,
     };
     add_schemas(&mut analysis.schemas, &analysis.first, sql);
@@ -48,6 +51,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
                 statement.is_read_only() && plan == Plan::Forward(Access::Read);
             analysis.traits |= statement.traits;
             analysis.sets_untracked |= sets_untracked(&statement);
+            analysis.uploads |= uploads(&statement);
             // A commit anywhere in the text makes the outcome of the whole unknown when it is lost.
             analysis.ends_transaction = match (analysis.ends_transaction, end_of(plan)) {
                 (Some(TransactionEnd::Commit), _) | (_, Some(TransactionEnd::Commit)) => {
@@ -106,6 +110,10 @@ fn end_of(plan: Plan) -> Option<TransactionEnd> {
         Plan::Transaction(Transaction::Rollback(_)) => Some(TransactionEnd::Rollback),
         _ => None,
     }
+}
+
+fn uploads(statement: &Statement) -> bool {
+    statement.kind == Kind::LoadData { local: true }
 }
 
 fn sets_untracked(statement: &Statement) -> bool {

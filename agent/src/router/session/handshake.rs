@@ -27,11 +27,12 @@ const HANDSHAKE_PACKET_LENGTH_MAX: usize = 64 << 10;
 /// Collation of the greeting: `utf8mb4_0900_ai_ci`.
 const GREETING_COLLATION: u8 = 255;
 
-/// What the router offers. Not compression, not LOCAL files, not query attributes.
+/// What the router offers. Not compression.
 const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::FOUND_ROWS)
     .with(Capabilities::LONG_FLAG)
     .with(Capabilities::CONNECT_WITH_DB)
+    .with(Capabilities::LOCAL_FILES)
     .with(Capabilities::IGNORE_SPACE)
     .with(Capabilities::PROTOCOL_41)
     .with(Capabilities::TRANSACTIONS)
@@ -43,7 +44,8 @@ const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::CONNECT_ATTRS)
     .with(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA)
     .with(Capabilities::SESSION_TRACK)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::QUERY_ATTRIBUTES);
 
 /// What a client says of itself, in a handshake or in COM_CHANGE_USER.
 struct Claim {

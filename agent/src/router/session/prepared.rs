@@ -3,11 +3,10 @@
 //!
 //! Parameter values are never read; long data wait here until the execution they belong to.
 
-use std::rc::Rc;
-
+use vt_wire::Capabilities;
 use vt_wire::command::Command;
 use vt_wire::packet::HEADER_LENGTH;
-use vt_wire::prepared::{carries_types, parameter_types};
+use vt_wire::prepared::{PARAMETER_COUNT_AVAILABLE, Parameters};
 use vt_wire::scanner::Answer;
 
 use super::analysis::analyse;
@@ -53,15 +52,12 @@ impl Session {
         request.schemas.clone_from(&analysis.schemas);
         request.prepared = Some(PreparedUse::Prepare(id));
         let statement = Prepared {
-            prepare_wire: Rc::from(request.wire.as_slice()),
-            parameters: 0,
-            types: Vec::new(),
-            long_data: Vec::new(),
             is_read_only: analysis.is_read_only,
             traits: analysis.traits,
             sets_untracked: analysis.sets_untracked,
             schemas: analysis.schemas,
             ends_transaction: analysis.ends_transaction,
+            ..Prepared::new(&request.wire)
         };
         self.state.statements.insert(id, statement);
         let result = self.run(&mut request, QueryKind::prepare).await;
@@ -99,7 +95,8 @@ impl Session {
         self.state
             .process
             .begin("Execute", &statement.prepare_wire[PREPARE_TEXT_OFFSET..]);
-        if let Err(error) = keep_types(statement, incoming.payload()) {
+        let capabilities = self.state.capabilities;
+        if let Err(error) = keep_types(statement, incoming.payload(), capabilities) {
             return self.reply_error(&error.into(), sequence).await;
         }
         let (traits, schemas, sets_untracked) = (
@@ -108,7 +105,7 @@ impl Session {
             statement.sets_untracked,
         );
         let (is_read_only, ends_transaction) = (
-            statement.is_read_only && flags == 0,
+            statement.is_read_only && flags & !PARAMETER_COUNT_AVAILABLE == 0,
             statement.ends_transaction,
         );
         if let Some(error) = self.state.broken.clone() {
@@ -214,15 +211,27 @@ impl Session {
 }
 
 /// Remembers the types of the parameters when the execution carries them.
-fn keep_types(statement: &mut Prepared, payload: &[u8]) -> Result<(), vt_wire::Malformed> {
-    let Command::StmtExecute { parameters, .. } = Command::parse(payload)? else {
+fn keep_types(
+    statement: &mut Prepared,
+    payload: &[u8],
+    capabilities: Capabilities,
+) -> Result<(), vt_wire::Malformed> {
+    let Command::StmtExecute {
+        flags, parameters, ..
+    } = Command::parse(payload, capabilities)?
+    else {
         return Ok(());
     };
-    if statement.parameters > 0 && carries_types(parameters, statement.parameters)? {
-        let types = parameter_types(parameters, statement.parameters)?;
-        if types != statement.types {
-            statement.types = types.to_vec();
-        }
+    let parsed = Parameters::parse(parameters, statement.parameters, flags, capabilities)?;
+    if let Some(Parameters {
+        count,
+        types: Some(types),
+        ..
+    }) = parsed
+        && types != statement.types
+    {
+        statement.types = types.to_vec();
+        statement.typed = count;
     }
     Ok(())
 }

@@ -9,13 +9,16 @@ use crate::router::error::RouterError;
 use crate::router::executor::Request;
 use crate::router::metrics::QueryKind;
 
-/// Length of the command byte in front of the text.
-const COMMAND_LENGTH: usize = 1;
-
 impl Session {
-    pub(super) async fn query(&mut self, incoming: &mut Incoming) -> Result<(), End> {
+    /// The text is the last `length` bytes of the payload.
+    pub(super) async fn query(
+        &mut self,
+        incoming: &mut Incoming,
+        length: usize,
+    ) -> Result<(), End> {
         let sequence = incoming.reply_sequence;
-        let sql = &incoming.payload()[COMMAND_LENGTH..];
+        let payload = incoming.payload();
+        let sql = &payload[payload.len() - length..];
         let analysis = match analyse(sql, &self.state.lex) {
             Ok(analysis) => analysis,
             Err(error) => return self.reply_error(&error, sequence).await,
@@ -54,6 +57,7 @@ impl Session {
                 request.sets_untracked = analysis.sets_untracked;
                 request.schemas = analysis.schemas;
                 request.ends_transaction = analysis.ends_transaction;
+                request.uploads = analysis.uploads;
                 self.carry_out(request, sequence, kind).await
             }
         }

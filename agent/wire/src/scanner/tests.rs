@@ -301,7 +301,12 @@ fn prepare_with_parameters_and_columns() {
 fn local_infile_is_told() {
     let mut scanner = ResponseScanner::new(Answer::Results, NEW);
     let wire = Wire::default().packet(b"\xfb/etc/passwd").0;
-    assert_eq!(scanner.feed(&wire).unwrap().event, Some(Event::LocalInfile));
+    let step = scanner.feed(&wire).unwrap();
+    assert_eq!((step.event, step.done), (Some(Event::LocalInfile), false));
+    scanner.go_on_at(4);
+    assert_eq!(scanner.boundary(), Some(4));
+    let wire = Wire::default().ok(ServerStatus::default(), NEW).0;
+    assert!(scanner.feed(&wire).unwrap().done);
 }
 
 proptest! {
