@@ -11,6 +11,8 @@ mod server;
 
 #[path = "router_mysqld/attributes.rs"]
 mod attributes;
+#[path = "router_mysqld/compression.rs"]
+mod compression;
 #[path = "router_mysqld/failover.rs"]
 mod failover;
 #[path = "router_mysqld/files.rs"]

@@ -158,7 +158,15 @@ const PURE: &[(&str, &[&str])] = &[
     ("agent/planner", &["vt-proto", "thiserror"]),
     (
         "agent/wire",
-        &["bytes", "thiserror", "sha1", "sha2", "crc32fast"],
+        &[
+            "bytes",
+            "thiserror",
+            "sha1",
+            "sha2",
+            "crc32fast",
+            "flate2",
+            "zstd",
+        ],
     ),
 ];
 

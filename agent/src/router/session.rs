@@ -145,6 +145,7 @@ impl Session {
                             .await);
                     }
                     let wire = self.client.take(whole.wire_length);
+                    self.client.begin_answer();
                     let joined = (!whole.is_single()).then(|| join_payload(&wire));
                     let reply_sequence = whole.last_sequence.wrapping_add(1);
                     return Ok(Incoming {

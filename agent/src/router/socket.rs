@@ -2,6 +2,8 @@
 //!
 //! It never holds a buffer while it waits for an idle peer: buffers are lent by the thread.
 
+mod packed;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -11,6 +13,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use vt_wire::compression::Algorithm;
+
+use self::packed::Packed;
 
 /// Room of a fresh buffer: a point query and its answer fit many times over.
 const BUFFER_LENGTH: usize = 16 << 10;
@@ -48,6 +53,8 @@ pub fn give_back(mut buffer: Vec<u8>) {
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Compressed, on one of the others.
+    Packed(Box<Packed>),
     /// The stream was taken out; every use fails.
     Closed,
 }
@@ -61,6 +68,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Packed(stream) => stream.poll_read(cx, buf),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -75,6 +83,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Packed(stream) => stream.poll_write(cx, buf),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -83,6 +92,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Packed(stream) => stream.poll_flush(cx),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -91,6 +101,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Packed(stream) => stream.poll_shutdown(cx),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -207,7 +218,7 @@ impl Channel {
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes).await?;
-        if matches!(self.socket, Socket::Tls(_)) {
+        if matches!(self.socket, Socket::Tls(_) | Socket::Packed(_)) {
             self.socket.flush().await
         } else {
             Ok(())
@@ -251,6 +262,34 @@ impl Channel {
             Socket::Plain(stream) => Some(stream),
             _ => None,
         }
+    }
+
+    /// From here on both sides compress.
+    pub fn compress(&mut self, algorithm: Algorithm) {
+        let socket = std::mem::replace(&mut self.socket, Socket::Closed);
+        let received = std::mem::take(&mut self.input).split_off(self.used);
+        self.used = 0;
+        self.socket = Socket::Packed(Box::new(Packed::new(socket, algorithm, received)));
+    }
+
+    /// What is written from here on answers what was read.
+    pub fn begin_answer(&mut self) {
+        if let Socket::Packed(packed) = &mut self.socket {
+            packed.compression.begin_answer();
+        }
+    }
+
+    /// A result was written, and others follow.
+    pub fn end_result(&mut self) {
+        if let Socket::Packed(packed) = &mut self.socket {
+            packed.compression.end_result();
+        }
+    }
+
+    /// Does what is written get sequence ids of its own?
+    #[must_use]
+    pub fn numbers_packets(&self) -> bool {
+        matches!(self.socket, Socket::Packed(_))
     }
 
     pub async fn shutdown(&mut self) -> io::Result<()> {

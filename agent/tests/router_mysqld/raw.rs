@@ -62,6 +62,7 @@ impl RawClient {
             database: b"shop".to_vec(),
             auth_plugin: plugin.as_bytes().to_vec(),
             attributes: Vec::new(),
+            zstd_level: 0,
         };
         client.write_packet(1, &response.encode());
         client.finish_login();

@@ -34,7 +34,7 @@ pub struct Mysqld {
 }
 
 /// The same server that an agent would find.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let find = || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(vt_agent::mysqld::binaries::Binaries::find(None))

@@ -106,6 +106,8 @@ pub struct HandshakeResponse {
     /// Empty: the client does not name its plugin.
     pub auth_plugin: Vec<u8>,
     pub attributes: Vec<Attribute>,
+    /// With `ZSTD_COMPRESSION`: how hard to compress, 1 to 22.
+    pub zstd_level: u8,
 }
 
 impl HandshakeResponse {
@@ -129,6 +131,9 @@ impl HandshakeResponse {
         }
         if has(Capabilities::CONNECT_ATTRS) {
             put_attributes(&mut out, &self.attributes);
+        }
+        if has(Capabilities::ZSTD_COMPRESSION) {
+            out.push(self.zstd_level);
         }
         out
     }
@@ -188,6 +193,10 @@ pub fn parse_client_first(payload: &[u8], offered: Capabilities) -> Result<Clien
     } else {
         Vec::new()
     };
+    let zstd_level = match has(Capabilities::ZSTD_COMPRESSION) && !reader.is_empty() {
+        true => reader.u8()?,
+        false => 0,
+    };
     Ok(ClientFirst::Response(Box::new(HandshakeResponse {
         capabilities: capabilities & offered,
         max_packet_size,
@@ -197,6 +206,7 @@ pub fn parse_client_first(payload: &[u8], offered: Capabilities) -> Result<Clien
         database: database.to_vec(),
         auth_plugin: auth_plugin.to_vec(),
         attributes,
+        zstd_level,
     })))
 }
 
@@ -394,15 +404,17 @@ mod tests {
             user in text(), database in text(), auth_plugin in text(),
             auth_response in proptest::collection::vec(any::<u8>(), 0..200),
             attributes in proptest::collection::vec((text(), text()), 0..5),
-            lenenc in any::<bool>(),
+            lenenc in any::<bool>(), zstd_level in 1u8..23,
         ) {
             let mut capabilities = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION
-                | Capabilities::CONNECT_WITH_DB | Capabilities::PLUGIN_AUTH | Capabilities::CONNECT_ATTRS;
+                | Capabilities::CONNECT_WITH_DB | Capabilities::PLUGIN_AUTH | Capabilities::CONNECT_ATTRS
+                | Capabilities::ZSTD_COMPRESSION;
             if lenenc {
                 capabilities = capabilities | Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA;
             }
             let response = HandshakeResponse {
                 capabilities, max_packet_size: 1 << 24, collation: 45, user, auth_response, database, auth_plugin, attributes,
+                zstd_level,
             };
             let parsed = parse_client_first(&response.encode(), ALL);
             prop_assert_eq!(parsed, Ok(ClientFirst::Response(Box::new(response))));

@@ -9,6 +9,7 @@ pub mod binlog;
 pub mod capability;
 pub mod collation;
 pub mod command;
+pub mod compression;
 pub mod error_code;
 pub mod handshake;
 pub mod packet;

@@ -134,6 +134,12 @@ impl ResponseScanner {
         (self.remaining == 0 && !self.continued).then_some(self.next_sequence)
     }
 
+    /// Sequence id of the packet that follows the last one seen.
+    #[must_use]
+    pub fn next_sequence(&self) -> u8 {
+        self.next_sequence
+    }
+
     /// The client has sent packets of its own: the next one of the server, or an error in its place, has this sequence id.
     pub fn go_on_at(&mut self, sequence: u8) {
         self.next_sequence = sequence;

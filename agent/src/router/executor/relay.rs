@@ -85,6 +85,8 @@ enum Woken {
 enum Stop {
     Done,
     More,
+    /// A result is over and others follow, which matters to this client.
+    MoreResults,
     /// The server waits for a file of the client.
     Upload,
     NotRun(NotRun),
@@ -133,13 +135,17 @@ impl Relay<'_> {
                     };
                 }
                 Stop::NotRun(reason) => return Relayed::NotRun(reason),
-                Stop::Upload => match self.upload().await {
+                Stop::Upload => match self.upload(scanner.next_sequence()).await {
                     Ok(sequence) => {
                         scanner.go_on_at(sequence);
                         continue;
                     }
                     Err(end) => return end,
                 },
+                Stop::MoreResults => {
+                    self.client.end_result();
+                    continue;
+                }
                 Stop::More => {}
             }
             match self.fill(sent_any).await {
@@ -174,6 +180,7 @@ impl Relay<'_> {
             let start = ready + consumed - length;
             let mut changed = None;
             let has_event = step.event.is_some();
+            let ends_result = matches!(step.event, Some(Event::Ok { .. } | Event::Eof(_)));
             match step.event {
                 Some(Event::Err(error)) if is_first && start == 0 => {
                     if let Some(reason) = not_run(&error, self.place.is_primary()) {
@@ -214,17 +221,14 @@ impl Relay<'_> {
                     id,
                 )?;
             }
-            if done {
-                return Ok(Pass {
-                    ready,
-                    stop: Stop::Done,
-                });
-            }
-            if !has_event {
-                return Ok(Pass {
-                    ready,
-                    stop: Stop::More,
-                });
+            let stop = match has_event {
+                _ if done => Some(Stop::Done),
+                true if ends_result && self.client.numbers_packets() => Some(Stop::MoreResults),
+                true => None,
+                false => Some(Stop::More),
+            };
+            if let Some(stop) = stop {
+                return Ok(Pass { ready, stop });
             }
         }
     }
@@ -236,11 +240,11 @@ impl Relay<'_> {
 
     /// Passes the client's file on to the server; returns the sequence id of what follows. A server that goes away meanwhile
     /// is no reason to stop in the middle: the client reads nothing before all is sent.
-    async fn upload(&mut self) -> Result<u8, Relayed> {
-        let mut scanner = UploadScanner::default();
+    async fn upload(&mut self, sequence: u8) -> Result<u8, Relayed> {
+        let mut scanner = UploadScanner::new(sequence);
         let mut is_lost = false;
         loop {
-            let ready = scanner.feed(self.client.input());
+            let ready = scanner.feed(self.client.input_mut());
             if is_lost {
                 self.client.consume(ready);
             } else if ready > 0 {
@@ -255,6 +259,7 @@ impl Relay<'_> {
                 }
             }
             if scanner.is_done() {
+                self.client.begin_answer();
                 let sequence = scanner.reply_sequence();
                 return match is_lost {
                     false => Ok(sequence),

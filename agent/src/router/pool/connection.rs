@@ -181,6 +181,7 @@ async fn connect_unbounded(
             .to_vec(),
         auth_plugin: greeting.auth_plugin.clone(),
         attributes: Vec::new(),
+        zstd_level: 0,
     };
     write_packet(&mut channel, 1, &response.encode()).await?;
     authenticate(&mut channel, credentials, greeting.nonce).await?;

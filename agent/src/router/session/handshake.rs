@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use vt_wire::auth::{
     CACHING_SHA2_PLUGIN, DoubleHashes, FAST_AUTH_OK, NATIVE_PLUGIN, NONCE_LENGTH, Nonce,
 };
+use vt_wire::compression::Algorithm;
 use vt_wire::handshake::{
     ChangeUser, ClientFirst, Greeting, HandshakeResponse, encode_auth_more_data,
     encode_auth_switch, parse_client_first,
@@ -27,11 +28,12 @@ const HANDSHAKE_PACKET_LENGTH_MAX: usize = 64 << 10;
 /// Collation of the greeting: `utf8mb4_0900_ai_ci`.
 const GREETING_COLLATION: u8 = 255;
 
-/// What the router offers. Not compression.
+/// What the router offers. Compression is for clients alone: servers are reached without.
 const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::FOUND_ROWS)
     .with(Capabilities::LONG_FLAG)
     .with(Capabilities::CONNECT_WITH_DB)
+    .with(Capabilities::COMPRESS)
     .with(Capabilities::LOCAL_FILES)
     .with(Capabilities::IGNORE_SPACE)
     .with(Capabilities::PROTOCOL_41)
@@ -45,6 +47,7 @@ const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA)
     .with(Capabilities::SESSION_TRACK)
     .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::ZSTD_COMPRESSION)
     .with(Capabilities::QUERY_ATTRIBUTES);
 
 /// What a client says of itself, in a handshake or in COM_CHANGE_USER.
@@ -89,6 +92,7 @@ impl Session {
             },
         };
         self.state.capabilities = response.capabilities;
+        let compression = Algorithm::agreed(response.capabilities, response.zstd_level);
         self.state.set_collation(response.collation);
         let sequence = self.authenticate(claim, nonce, sequence).await?;
         if !response.database.is_empty()
@@ -97,7 +101,12 @@ impl Session {
             return Err(self.refuse(error, sequence).await);
         }
         self.state.status = Self::fresh_status();
-        self.reply_ok(sequence).await
+        self.reply_ok(sequence).await?;
+        // The OK is the last packet that travels as it is.
+        if let Some(algorithm) = compression {
+            self.client.compress(algorithm);
+        }
+        Ok(())
     }
 
     /// Reads the client's answer to the greeting, through TLS if it wants that; returns the sequence
