@@ -36,6 +36,12 @@ struct PhaseLabel {
     phase: String,
 }
 
+/// Kinds are words of the code, never of users.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SetLabel {
     replica_set: String,
@@ -43,16 +49,19 @@ struct SetLabel {
 
 /// Everything about failovers.
 pub struct FailoverMetrics {
+    decisions: Family<KindLabel, Counter>,
     steps: Family<TriggerLabel, Counter>,
     phase_seconds: Family<PhaseLabel, Histogram>,
     blocked: Family<PhaseLabel, Gauge>,
     epochs: Family<SetLabel, Gauge>,
+    locked_out: Family<SetLabel, Gauge>,
     looked_ms: AtomicU64,
 }
 
 impl Default for FailoverMetrics {
     fn default() -> Self {
         Self {
+            decisions: Family::default(),
             steps: Family::default(),
             // From a millisecond to a quarter of an hour.
             phase_seconds: Family::new_with_constructor(|| {
@@ -60,6 +69,7 @@ impl Default for FailoverMetrics {
             }),
             blocked: Family::default(),
             epochs: Family::default(),
+            locked_out: Family::default(),
             looked_ms: AtomicU64::default(),
         }
     }
@@ -68,6 +78,11 @@ impl Default for FailoverMetrics {
 impl FailoverMetrics {
     /// Names them in the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "decisions",
+            "What was decided or noticed, by the kind of its event",
+            self.decisions.clone(),
+        );
         registry.register(
             "failover_steps",
             "Changes of the phase or epoch of replica sets, by what led to them",
@@ -88,11 +103,18 @@ impl FailoverMetrics {
             "The epoch of each replica set",
             self.epochs.clone(),
         );
+        registry.register(
+            "failover_locked_out_tablets",
+            "Tablets that each replica set's primary lets in no more, because they were lost as ackers",
+            self.locked_out.clone(),
+        );
     }
 
     /// Counts and times what was committed.
     pub fn decided(&self, events: &[AuditEvent]) {
         for event in events {
+            let kind = event.kind.clone();
+            self.decisions.get_or_create(&KindLabel { kind }).inc();
             for (name, value) in &event.evidence {
                 if name == TRIGGER {
                     let trigger = value.clone();
@@ -119,6 +141,7 @@ impl FailoverMetrics {
         self.looked_ms.store(now.monotonic_ms, Ordering::Relaxed);
         self.blocked.clear();
         self.epochs.clear();
+        self.locked_out.clear();
         if !leads {
             return;
         }
@@ -131,6 +154,8 @@ impl FailoverMetrics {
             let replica_set = name.to_string();
             let label = SetLabel { replica_set };
             self.epochs.get_or_create(&label).set(epoch);
+            let locked_out = i64::try_from(set.value.locked_out.len()).unwrap_or(i64::MAX);
+            self.locked_out.get_or_create(&label).set(locked_out);
             if core.blocked(name).is_some() {
                 let label = phase_label(PhaseName::of(&set.value.phase));
                 self.blocked.get_or_create(&label).inc();
@@ -173,6 +198,7 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
+            "vt_coordinator_decisions_total{kind=\"failover.revoke\"} 1",
             "vt_coordinator_failover_steps_total{trigger=\"primary dead\"} 1",
             "vt_coordinator_failover_phase_seconds_sum{phase=\"detect\"} 1.1",
         ] {
