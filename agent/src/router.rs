@@ -4,6 +4,7 @@
 //! what it knows of the cluster is the snapshot in [`topology::Topology`]. It never decodes rows.
 
 mod buffer;
+mod digests;
 pub mod error;
 mod executor;
 mod listener;
@@ -32,6 +33,7 @@ pub use self::pool::PoolLimits;
 pub use self::pool::connection::Credentials;
 
 use self::buffer::Hold;
+use self::digests::Digests;
 use self::metrics::Metrics;
 use self::processlist::Processlist;
 use self::session::Phase;
@@ -107,6 +109,7 @@ pub(crate) struct Shared {
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
     processlist: Arc<Processlist>,
+    digests: Digests,
     next_session: AtomicU64,
     session_ended: Notify,
 }
@@ -143,6 +146,7 @@ impl Router {
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),
             processlist: Arc::default(),
+            digests: Digests::default(),
             next_session: AtomicU64::new(1),
             session_ended: Notify::new(),
         });

@@ -124,7 +124,15 @@ const LAYERS: &[Layers] = &[
             &["socket"],
             &["buffer"],
             &["topology"],
-            &["users", "metrics", "tls", "error", "config", "processlist"],
+            &[
+                "users",
+                "metrics",
+                "tls",
+                "error",
+                "config",
+                "processlist",
+                "digests",
+            ],
         ],
     },
 ];

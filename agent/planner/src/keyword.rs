@@ -44,7 +44,7 @@ keywords! {
     On b"ON", Only b"ONLY", Open b"OPEN", Optimize b"OPTIMIZE", Or b"OR", Order b"ORDER",
     Outfile b"OUTFILE", Partition b"PARTITION", Password b"PASSWORD", Persist b"PERSIST",
     PersistOnly b"PERSIST_ONLY", Prepare b"PREPARE", Procedure b"PROCEDURE", Processlist b"PROCESSLIST",
-    Purge b"PURGE", Query b"QUERY", Quick b"QUICK", Read b"READ", References b"REFERENCES",
+    Purge b"PURGE", Queries b"QUERIES", Query b"QUERY", Quick b"QUICK", Read b"READ", References b"REFERENCES",
     Release b"RELEASE", Rename b"RENAME", Repair b"REPAIR", Repeat b"REPEAT", Replace b"REPLACE",
     Reset b"RESET", Resignal b"RESIGNAL", Resource b"RESOURCE", Restart b"RESTART", Revoke b"REVOKE",
     Role b"ROLE", Rollback b"ROLLBACK", Row b"ROW", RowCount b"ROW_COUNT", Savepoint b"SAVEPOINT",
@@ -55,7 +55,7 @@ keywords! {
     Tablespace b"TABLESPACE", Temporary b"TEMPORARY", Then b"THEN", To b"TO", Transaction b"TRANSACTION",
     Trigger b"TRIGGER", Triggers b"TRIGGERS", Truncate b"TRUNCATE", Undo b"UNDO", Uninstall b"UNINSTALL",
     Union b"UNION", Unlock b"UNLOCK", Update b"UPDATE", Use b"USE", User b"USER", Using b"USING",
-    Values b"VALUES", Variables b"VARIABLES", View b"VIEW", Warnings b"WARNINGS", Where b"WHERE",
+    Values b"VALUES", Variables b"VARIABLES", View b"VIEW", Vitrail b"VITRAIL", Warnings b"WARNINGS", Where b"WHERE",
     While b"WHILE", Window b"WINDOW", With b"WITH", Work b"WORK", Write b"WRITE", Xa b"XA", Xml b"XML",
 }
 

@@ -20,6 +20,8 @@ pub enum Plan {
     ShowKeyspaces,
     /// SHOW PROCESSLIST: the router's sessions; those of a server are the pool's connections.
     ShowProcesslist { full: bool },
+    /// SHOW VITRAIL QUERIES: what ran at this router.
+    ShowQueries,
     /// KILL: the router's own connection numbers are meant.
     Kill(Kill),
     /// Answer with this error and touch no server.
@@ -65,6 +67,7 @@ impl Plan {
             Kind::Use { .. } => Plan::Use,
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
             Kind::Show(Show::Processlist { full }) => Plan::ShowProcesslist { full: *full },
+            Kind::Show(Show::VitrailQueries) => Plan::ShowQueries,
             Kind::Kill(kill) => Plan::Kill(*kill),
             _ => Plan::Forward(access(statement)),
         }
@@ -100,6 +103,7 @@ impl fmt::Display for Plan {
             Plan::ShowKeyspaces => write!(formatter, "show keyspaces"),
             Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),
             Plan::ShowProcesslist { full: true } => write!(formatter, "show full processlist"),
+            Plan::ShowQueries => write!(formatter, "show queries"),
             Plan::Kill(kill) => {
                 let what = if kill.connection {
                     "connection"

@@ -167,6 +167,8 @@ pub enum Show {
     Processlist {
         full: bool,
     },
+    /// SHOW VITRAIL QUERIES
+    VitrailQueries,
     Other,
 }
 

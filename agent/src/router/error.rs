@@ -98,7 +98,7 @@ pub enum RouterError {
     #[error("{}", .0.message())]
     Unsupported(Unsupported),
     #[error(
-        "vitrail: USE, KILL, SHOW DATABASES and SHOW PROCESSLIST cannot stand in a text of several statements; send them alone"
+        "vitrail: USE, KILL, SHOW DATABASES, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
     )]
     NotAmongSeveral,
     #[error(

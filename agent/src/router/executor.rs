@@ -21,6 +21,7 @@ use vt_proto::topology::Endpoint;
 use vt_wire::scanner::Answer;
 
 use super::buffer::Hold;
+use super::digests::{DigestId, ThreadDigests};
 use super::error::RouterError;
 use super::metrics::Metrics;
 use super::pool::Pool;
@@ -39,6 +40,7 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Replicas lag at most so much behind, if they shall answer.
     pub replica_lag_ms_max: Option<u64>,
+    pub digests: Arc<ThreadDigests>,
     pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
 }
 
@@ -77,6 +79,8 @@ pub struct Request {
     pub ends_transaction: Option<TransactionEnd>,
     /// It asks the server to ask for a file of the client.
     pub uploads: bool,
+    /// Under what it is counted.
+    pub digest: Option<DigestId>,
     /// What it has to do with a prepared statement.
     pub prepared: Option<PreparedUse>,
 }
@@ -93,6 +97,7 @@ impl Request {
             schemas: Vec::new(),
             ends_transaction: None,
             uploads: false,
+            digest: None,
             prepared: None,
         }
     }

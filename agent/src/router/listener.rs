@@ -72,6 +72,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         hold: Arc::clone(&shared.hold),
         metrics: shared.metrics.clone(),
         replica_lag_ms_max: shared.replica_lag_ms_max,
+        digests: shared.digests.join(),
         shunned: Default::default(),
     });
     let sweeper = tokio::task::spawn_local(Rc::clone(&worker.pool).sweep());

@@ -22,6 +22,7 @@ use vt_wire::packet::{self, HEADER_LENGTH, join_payload, put_packet};
 use vt_wire::scanner::{Answer, Summary};
 
 use super::Shared;
+use super::digests::{DigestId, Outcome};
 use super::error::{self, RouterError};
 use super::executor::{Failure, Request, Worker, single};
 use super::metrics::{ErrorClass, QueryKind};
@@ -251,6 +252,13 @@ impl Session {
         }
     }
 
+    /// Under what a text of this session is counted.
+    pub(super) fn digest(&self, sql: &[u8]) -> DigestId {
+        let state = &self.state;
+        let digests = &self.worker.digests;
+        digests.find(&state.user, state.database_name(), sql, &state.lex)
+    }
+
     pub(super) async fn run(
         &mut self,
         request: &mut Request,
@@ -259,10 +267,18 @@ impl Session {
         let started = Instant::now();
         self.worker.metrics.count_query(kind);
         let result = single::run(&self.worker, &mut self.state, &mut self.client, request).await;
-        self.worker
-            .metrics
-            .latency
-            .observe(started.elapsed().as_secs_f64());
+        let elapsed = started.elapsed();
+        self.worker.metrics.latency.observe(elapsed.as_secs_f64());
+        if let Some(digest) = request.digest {
+            let summary = result.as_ref().ok();
+            let outcome = Outcome {
+                elapsed,
+                is_error: summary.is_none_or(|summary| summary.error.is_some()),
+                rows: summary.map_or(0, |summary| summary.rows),
+                affected_rows: summary.map_or(0, |summary| summary.affected_rows),
+            };
+            self.worker.digests.record(digest, outcome);
+        }
         if let Ok(Summary { error: Some(_), .. }) = &result {
             self.worker.metrics.count_error(ErrorClass::server);
         }

@@ -11,6 +11,7 @@ use vt_planner::{ClientCharset, LexOptions, Traits};
 use vt_wire::session_track::{SessionChange, SessionChanges};
 use vt_wire::{Capabilities, ServerStatus, collation};
 
+use super::digests::DigestId;
 use super::error::RouterError;
 use super::pool::connection::Connection;
 use super::pool::place::Place;
@@ -97,6 +98,8 @@ pub struct Prepared {
     pub sets_untracked: bool,
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
+    /// Under what its executions are counted.
+    pub digest: Option<DigestId>,
 }
 
 impl Prepared {
@@ -114,6 +117,7 @@ impl Prepared {
             sets_untracked: false,
             schemas: Vec::new(),
             ends_transaction: None,
+            digest: None,
         }
     }
 }
@@ -212,6 +216,15 @@ impl State {
         self.broken = None;
         self.statements.clear();
         self.set_collation(collation);
+    }
+
+    /// The name of its database; empty without one.
+    #[must_use]
+    pub fn database_name(&self) -> &str {
+        match &self.database {
+            Some(Database::Keyspace { name, .. } | Database::System(name)) => name,
+            None => "",
+        }
     }
 
     #[must_use]

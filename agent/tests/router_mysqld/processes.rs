@@ -1,4 +1,4 @@
-//! SHOW PROCESSLIST and KILL, and clients that leave: what runs for nobody is ended at the server.
+//! SHOW PROCESSLIST, SHOW VITRAIL QUERIES and KILL, and clients that leave: what runs for nobody is ended at the server.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -181,4 +181,77 @@ async fn what_runs_for_nobody_is_ended() {
     let mut app = router.connect().await;
     let one: Option<u32> = app.query_first("SELECT 1").await.unwrap();
     assert_eq!(one, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_is_told_without_its_literals() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.threads = 2;
+        config.users.push(hash_password("other", b"secret"));
+    });
+    let mut apps = [
+        router.connect().await,
+        router.connect().await,
+        router.connect().await,
+    ];
+    for (number, app) in apps.iter_mut().enumerate() {
+        app.query_drop(format!(
+            "INSERT INTO product (name, amount) VALUES ('x{number}', {number})"
+        ))
+        .await
+        .unwrap();
+        let sql = "SELECT id FROM product WHERE amount >= ? ORDER BY id";
+        let found: Vec<u32> = app.exec(sql, (0,)).await.unwrap();
+        assert_eq!(found.len(), number + 1);
+        assert_eq!(
+            code(app.query_drop("SELECT nosuch FROM product").await),
+            1054
+        );
+    }
+    // The last is counted a moment after its client has the answer.
+    let until = Instant::now() + PATIENCE;
+    let rows = loop {
+        let rows: Vec<Row> = apps[0].query("SHOW VITRAIL QUERIES").await.unwrap();
+        let errors = rows.iter().map(|row| row.get::<u64, _>("Errors").unwrap());
+        if errors.sum::<u64>() == 3 {
+            break rows;
+        }
+        assert!(Instant::now() < until, "{rows:?}");
+        tokio::time::sleep(STEP).await;
+    };
+    let figures = |text: &str| {
+        let row = rows
+            .iter()
+            .find(|row| row.get::<String, _>("Query").unwrap().contains(text));
+        let row = row.unwrap_or_else(|| panic!("{text} in {rows:?}"));
+        ["Count", "Errors", "Rows", "Affected_rows"].map(|name| row.get::<u64, _>(name).unwrap())
+    };
+    assert_eq!(figures("INSERT INTO product"), [3, 0, 0, 3]);
+    assert_eq!(figures("SELECT id FROM product"), [3, 0, 6, 0]);
+    assert_eq!(figures("SELECT nosuch"), [3, 3, 0, 0]);
+    for row in &rows {
+        let us = |name: &str| row.get::<u64, _>(name).unwrap();
+        assert!(
+            us("P95_us") <= us("P99_us") && us("P99_us") <= us("Longest_us"),
+            "{row:?}"
+        );
+        assert!(
+            us("Total_us") >= us("Longest_us") && us("Average_us") > 0,
+            "{row:?}"
+        );
+        assert!(
+            !row.get::<String, _>("Query").unwrap().contains("x0"),
+            "{row:?}"
+        );
+    }
+    let mut other = Conn::new(router.options("shop").user(Some("other")))
+        .await
+        .unwrap();
+    let rows: Vec<Row> = other.query("SHOW VITRAIL QUERIES").await.unwrap();
+    let texts: Vec<String> = rows.iter().map(|row| row.get("Query").unwrap()).collect();
+    assert!(
+        !texts.iter().any(|text| text.contains("product")),
+        "{texts:?}"
+    );
 }

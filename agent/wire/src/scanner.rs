@@ -72,6 +72,8 @@ pub struct Summary {
     pub results: u32,
     /// Did a result have columns?
     pub has_rows: bool,
+    /// Rows of all its results.
+    pub rows: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +237,7 @@ impl ResponseScanner {
     }
 
     fn begin_data(&mut self) {
+        self.summary.rows += u64::from(self.state == State::Rows);
         self.state = match self.state {
             State::Columns(left) if left > 1 => State::Columns(left - 1),
             State::Columns(_) if self.deprecates_eof() => State::Rows,

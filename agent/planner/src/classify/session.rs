@@ -33,6 +33,7 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
         K::Count => counted(cursor),
         K::Variables => Show::Variables,
         K::Status => Show::Status,
+        K::Vitrail if cursor.accept(K::Queries) => Show::VitrailQueries,
         K::Processlist => Show::Processlist { full },
         _ => Show::Other,
     };

@@ -100,7 +100,11 @@ fn check_alone(plan: Plan) -> Result<(), RouterError> {
 fn is_local(plan: Plan) -> bool {
     matches!(
         plan,
-        Plan::Use | Plan::ShowKeyspaces | Plan::ShowProcesslist { .. } | Plan::Kill(_)
+        Plan::Use
+            | Plan::ShowKeyspaces
+            | Plan::ShowProcesslist { .. }
+            | Plan::ShowQueries
+            | Plan::Kill(_)
     )
 }
 

@@ -7,7 +7,6 @@ use vt_wire::{Capabilities, ServerStatus};
 
 use super::{End, Session};
 use crate::router::error::RouterError;
-use crate::router::state::Database;
 
 /// Session tracker: the schema changed.
 const TRACK_SCHEMA: u8 = 1;
@@ -37,10 +36,7 @@ impl Session {
         if let Err(error) = result {
             return self.reply_error(&error, sequence).await;
         }
-        let name = match &self.state.database {
-            Some(Database::Keyspace { name, .. } | Database::System(name)) => name.as_str(),
-            None => "",
-        };
+        let name = self.state.database_name();
         let mut item = Vec::new();
         put_lenenc_bytes(&mut item, name.as_bytes());
         let mut session_state = vec![TRACK_SCHEMA];

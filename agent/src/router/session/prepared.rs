@@ -46,6 +46,7 @@ impl Session {
                 .reply_error(&RouterError::TooManyStatements(STATEMENTS_MAX), sequence)
                 .await;
         }
+        let digest = self.digest(&incoming.payload()[COMMAND_LENGTH..]);
         let id = self.next_statement_id();
         let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Prepare);
         request.is_read_only = true;
@@ -57,6 +58,7 @@ impl Session {
             sets_untracked: analysis.sets_untracked,
             schemas: analysis.schemas,
             ends_transaction: analysis.ends_transaction,
+            digest: Some(digest),
             ..Prepared::new(&request.wire)
         };
         self.state.statements.insert(id, statement);
@@ -104,6 +106,7 @@ impl Session {
             statement.schemas.clone(),
             statement.sets_untracked,
         );
+        let digest = statement.digest;
         let (is_read_only, ends_transaction) = (
             statement.is_read_only && flags & !PARAMETER_COUNT_AVAILABLE == 0,
             statement.ends_transaction,
@@ -119,6 +122,7 @@ impl Session {
         request.sets_untracked = sets_untracked;
         request.schemas = schemas;
         request.ends_transaction = ends_transaction;
+        request.digest = digest;
         request.prepared = Some(PreparedUse::Execute(id));
         let result = self.carry_out(request, sequence, QueryKind::execute).await;
         if let Some(statement) = self.state.statements.get_mut(&id) {

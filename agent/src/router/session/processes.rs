@@ -1,4 +1,4 @@
-//! SHOW PROCESSLIST and KILL: the sessions of this router.
+//! SHOW PROCESSLIST, SHOW VITRAIL QUERIES and KILL: the sessions of this router, and what they run.
 //!
 //! The numbers are the router's own, as CONNECTION_ID() shows them; a server would know nothing of them.
 
@@ -73,6 +73,47 @@ impl Session {
             rows,
         };
         self.reply_result(&result, sequence).await
+    }
+
+    /// What the user's sessions ran at this router since it started, the most costly first.
+    pub(super) async fn show_queries(&mut self, sequence: u8) -> Result<(), End> {
+        let digests = self.shared.digests.of_user(&self.state.user);
+        let number = |number: u128| Some(number.to_string().into_bytes());
+        let rows = digests
+            .into_iter()
+            .map(|(name, figures)| {
+                let count = u128::from(figures.count);
+                vec![
+                    Some(name.text),
+                    Some(name.database.into_bytes()),
+                    number(count),
+                    number(figures.errors.into()),
+                    number(figures.rows.into()),
+                    number(figures.affected_rows.into()),
+                    number(figures.total.as_micros()),
+                    number(figures.total.as_micros() / count.max(1)),
+                    number(figures.percentile(95).as_micros()),
+                    number(figures.percentile(99).as_micros()),
+                    number(figures.longest.as_micros()),
+                ]
+            })
+            .collect();
+        let numbers = [
+            "Count",
+            "Errors",
+            "Rows",
+            "Affected_rows",
+            "Total_us",
+            "Average_us",
+            "P95_us",
+            "P99_us",
+            "Longest_us",
+        ];
+        let numbers = numbers.map(|name| Column::number(name.as_bytes()));
+        let mut columns = vec![Column::text(b"Query"), Column::text(b"db")];
+        columns.extend(numbers);
+        self.reply_result(&TextResult { columns, rows }, sequence)
+            .await
     }
 }
 

@@ -44,6 +44,10 @@ impl Session {
                 self.worker.metrics.count_query(QueryKind::local);
                 self.show_processlist(full, sequence).await
             }
+            Plan::ShowQueries => {
+                self.worker.metrics.count_query(QueryKind::local);
+                self.show_queries(sequence).await
+            }
             Plan::Kill(kill) => {
                 self.worker.metrics.count_query(QueryKind::local);
                 self.kill_by_text(kill, sequence).await
@@ -51,6 +55,7 @@ impl Session {
             _ if is_connection_id(&analysis, sql) => self.reply_connection_id(sequence).await,
             _ => {
                 let kind = analysis.kind();
+                let digest = self.digest(sql);
                 let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
                 request.is_read_only = analysis.is_read_only;
                 request.traits = analysis.traits;
@@ -58,6 +63,7 @@ impl Session {
                 request.schemas = analysis.schemas;
                 request.ends_transaction = analysis.ends_transaction;
                 request.uploads = analysis.uploads;
+                request.digest = Some(digest);
                 self.carry_out(request, sequence, kind).await
             }
         }
