@@ -230,6 +230,10 @@ fn clone_reason(view: &View<'_>, order: &Order<'_>, server: &Server) -> Option<S
     if let Some(reason) = &view.persisted.clone_reason {
         return Some(reason.clone());
     }
+    // What it acknowledged may be nowhere else; and commits that wait for it would keep its donor waiting.
+    if order.acker {
+        return None;
+    }
     let errant = own_errant(view, order, server);
     if !errant.is_empty() {
         return Some(format!("written here and kept nowhere: {errant}"));

@@ -112,6 +112,17 @@ pub fn received(situation: &Situation<'_>, report: &Report) -> Option<GtidSet> {
     Some(gtid.received.subtract(&beyond(situation, gtid, reached)))
 }
 
+/// What an acker has written itself, past its primary: whatever it wrote as a primary and was kept is in the start of the epoch.
+pub fn errant(situation: &Situation<'_>, report: &Report) -> GtidSet {
+    match (&report.gtid, &report.server_uuid) {
+        (Some(gtid), Some(own)) => {
+            let start = &situation.record().start_gtid;
+            gtid.executed.of_server(own).subtract(start)
+        }
+        _ => GtidSet::new(),
+    }
+}
+
 /// Transactions of older epochs that nobody kept, in a tablet that replicates from `primary`. Where that is not known there are none.
 pub fn unkept(situation: &Situation<'_>, primary: &TabletAlias, report: &Report) -> GtidSet {
     let source = situation.state.tablets.get(primary);

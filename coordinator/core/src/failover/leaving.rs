@@ -20,7 +20,12 @@ use vt_proto::{
     topology::{Leaving, ReplicaSet},
 };
 
-use super::{Situation, Verdict, candidate::unkept, raising, table::Trigger};
+use super::{
+    Situation, Verdict,
+    candidate::{errant, unkept},
+    raising,
+    table::Trigger,
+};
 use crate::{
     format,
     health::{ANSWER_AGE_MS, receives},
@@ -259,6 +264,12 @@ fn why(situation: &Situation<'_>, primary: &TabletAlias, acker: &TabletAlias) ->
             .unwrap_or("an error that it told before");
         return Some(format!(
             "it cannot apply what it received, and needs a copy: {error}"
+        ));
+    }
+    let errant = errant(situation, report);
+    if !errant.is_empty() {
+        return Some(format!(
+            "it wrote {errant} itself, which is kept nowhere else, and needs a copy"
         ));
     }
     let unkept = unkept(situation, primary, report);

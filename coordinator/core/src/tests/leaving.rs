@@ -100,6 +100,28 @@ fn an_acker_that_needs_a_copy_leaves_first() {
 }
 
 #[test]
+fn an_acker_that_wrote_something_itself_leaves_first() {
+    let mut stage = Stage::stable_in(format::NEWEST);
+    let own = stage.report(2).server_uuid.clone().unwrap();
+    let before = stage.report(2).gtid.clone().unwrap();
+    stage.pass(3 * LOST_MS, &[]);
+    assert_eq!(stage.set(0).leaving, None);
+    let errant: GtidSet = format!("{own}:1").parse().unwrap();
+    stage.report(2).gtid = Some(GtidPosition {
+        executed: before.executed.union(&errant),
+        received: before.received.union(&errant),
+    });
+    stage.pass(400, &[]);
+    assert_eq!(stage.set(0).leaving, leaving(false));
+    let (_, event) = stage.core.state().events.back().unwrap();
+    assert!(
+        event.message.contains(&format!("{own}:1")),
+        "{}",
+        event.message
+    );
+}
+
+#[test]
 fn an_acker_that_cannot_apply_leaves_first() {
     let mut stage = Stage::stable_in(format::NEWEST);
     let replication = stage.replication(2);

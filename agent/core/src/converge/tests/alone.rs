@@ -158,6 +158,7 @@ fn a_replica_is_not_made_anew() {
             "written here",
             Host::replica,
             |h| {
+                stuck::no_acker(h);
                 h.server().executed = set("A:1-11,B:1-5");
                 h.channel().io = ThreadState::Off;
             },
@@ -168,6 +169,7 @@ fn a_replica_is_not_made_anew() {
             "refused by its source for good",
             Host::replica,
             |h| {
+                stuck::no_acker(h);
                 h.channel().io = ThreadState::Off;
                 h.channel().io_error = Some((1236, "purged".into()));
                 h.memory.io_fatal_since_ms = Some(0);

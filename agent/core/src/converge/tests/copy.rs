@@ -1,7 +1,11 @@
 //! A replica whose data only a copy can make right again.
 
 use super::{
-    table::{Expect::Do, check_all},
+    stuck::no_acker,
+    table::{
+        Expect::{Do, Rest},
+        check_all,
+    },
     *,
 };
 
@@ -15,6 +19,31 @@ fn written_here() -> String {
     format!("written here and kept nowhere: {}", set("A:11"))
 }
 
+fn refused(h: &mut Host) {
+    h.channel().io = ThreadState::Off;
+    h.channel().io_error = Some((13_114, "purged".into()));
+    h.memory.io_fatal_since_ms = Some(h.now_ms - 10_000);
+}
+
+/// What it acknowledged may be nowhere else; and where its acknowledgement is missing, commits wait for it, and the copy for them.
+#[test]
+fn an_acker_is_not_copied() {
+    check_all(vec![
+        (
+            "refused for good",
+            Host::replica,
+            refused,
+            Do(Action::StartIoThread),
+        ),
+        (
+            "written here",
+            Host::replica,
+            |h| h.server().executed = set("A:1-11,B:1-5"),
+            Rest,
+        ),
+    ]);
+}
+
 #[test]
 fn a_copy_is_written_down_before_anything_is_replaced() {
     check_all(vec![
@@ -22,9 +51,8 @@ fn a_copy_is_written_down_before_anything_is_replaced() {
             "refused for good",
             Host::replica,
             |h| {
-                h.channel().io = ThreadState::Off;
-                h.channel().io_error = Some((13_114, "purged".into()));
-                h.memory.io_fatal_since_ms = Some(h.now_ms - 10_000);
+                no_acker(h);
+                refused(h);
             },
             Do(Action::Persist(begins(
                 "the source refuses this tablet: purged (error 13114)",
@@ -34,6 +62,7 @@ fn a_copy_is_written_down_before_anything_is_replaced() {
             "written here",
             Host::replica,
             |h| {
+                no_acker(h);
                 h.server().executed = set("A:1-11,B:1-5");
                 h.channel().io = ThreadState::Off;
             },

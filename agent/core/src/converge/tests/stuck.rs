@@ -39,7 +39,7 @@ fn stuck(h: &mut Host) {
     assert!(h.memory.is_stuck());
 }
 
-fn no_acker(h: &mut Host) {
+pub fn no_acker(h: &mut Host) {
     if let Goal::Replica { acker, .. } = &mut h.desired.goal {
         *acker = false;
     }
