@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use vt_proto::{
@@ -87,6 +88,8 @@ pub struct RouterConfig {
     pub listen: SocketAddr,
     pub users_file: PathBuf,
     pub tls: Option<TlsFiles>,
+    /// Statements that take longer are ended.
+    pub statement_time_max: Option<Duration>,
 }
 
 /// How log lines look.
@@ -252,6 +255,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
             None
         }
     };
+    let statement_time_max = section.seconds("statement_time_max_s");
     if let Some(users_file) = users_file.as_deref() {
         section.check_secret_file("users_file", users_file);
     }
@@ -260,6 +264,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         listen: listen?,
         users_file: users_file?,
         tls,
+        statement_time_max,
     })
 }
 

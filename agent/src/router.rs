@@ -69,6 +69,8 @@ pub struct Config {
     pub hold: HoldLimits,
     /// Replicas that lag more do not answer; `None`: no limit.
     pub replica_lag_ms_max: Option<u64>,
+    /// Statements that take longer are ended; `None`: no limit.
+    pub statement_time_max: Option<Duration>,
 }
 
 impl Config {
@@ -88,6 +90,7 @@ impl Config {
             pool: PoolLimits::default(),
             hold: HoldLimits::default(),
             replica_lag_ms_max: None,
+            statement_time_max: None,
         }
     }
 }
@@ -105,6 +108,7 @@ pub(crate) struct Shared {
     pool: PoolLimits,
     hold: Arc<Hold>,
     replica_lag_ms_max: Option<u64>,
+    statement_time_max: Option<Duration>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
@@ -142,6 +146,7 @@ impl Router {
             pool: config.pool,
             hold: Hold::new(config.hold, metrics.clone()),
             replica_lag_ms_max: config.replica_lag_ms_max,
+            statement_time_max: config.statement_time_max,
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use vt_proto::topology::Endpoint;
@@ -115,6 +116,19 @@ impl Section {
             }
             None => {
                 self.wrong(key, "is missing");
+                None
+            }
+        }
+    }
+
+    /// A whole number of seconds, one at least; `None` where it is missing.
+    pub(super) fn seconds(&mut self, key: &str) -> Option<Duration> {
+        match self.table.remove(key)? {
+            toml::Value::Integer(seconds @ 1..) => {
+                Some(Duration::from_secs(seconds.unsigned_abs()))
+            }
+            _ => {
+                self.wrong(key, "must be a whole number of seconds, one at least");
                 None
             }
         }

@@ -19,7 +19,7 @@ fn complete(dir: &Path) -> String {
          tls.ca = '/ca.pem'\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
          credentials_file = '{dir}/credentials.toml'\n[tablet]\nalias = 'zone1-100'\nreplica_set = 'main'\n\
          kind = 'rdonly'\nhost = '127.0.0.1'\n[mysqld]\nport = 15206\n[router]\nlisten = '127.0.0.1:15306'\n\
-         users_file = '{dir}/users.toml'\n[log]\nformat = 'json'\nfilter = 'debug'\n"
+         users_file = '{dir}/users.toml'\nstatement_time_max_s = 30\n[log]\nformat = 'json'\nfilter = 'debug'\n"
     )
 }
 
@@ -41,6 +41,8 @@ fn a_complete_file_is_read_with_its_defaults() {
     assert_eq!(tablet.kind, TabletKind::Rdonly);
     assert_eq!(mysqld.data_dir, dir.path().join("agent/mysql"));
     assert_eq!(config.coordinators[1].host, "h2");
+    let router = config.router.as_ref().unwrap();
+    assert_eq!(router.statement_time_max, Some(Duration::from_secs(30)));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.credentials.replication.expose(), "r");
     assert!(
@@ -70,6 +72,7 @@ fn every_mistake_is_reported_with_file_and_key() {
             .replace("'h2:15110'", "'h2'")
             .replace("'127.0.0.1:15306'", "'here'")
             .replace("'json'", "'xml'")
+            .replace("time_max_s = 30", "time_max_s = 0")
             .replace("kind = 'rdonly'", "kind = 'master'\ncolour = 'red'")
             .replace("users.toml'", "users.toml'\ntls_key = '/k.pem'")
             + "\n[extra]\n"
@@ -81,6 +84,7 @@ fn every_mistake_is_reported_with_file_and_key() {
         "mysqld.port: 70000",
         "coordinators: 'h2'",
         "router.listen: 'here'",
+        "router.statement_time_max_s: must be a whole number",
         "format: 'xml'",
         "tablet.kind: 'master'",
         "tablet.colour: is not a known key",

@@ -114,6 +114,10 @@ pub enum RouterError {
     #[error("Session was killed.")]
     Killed,
     #[error(
+        "vitrail: the statement was ended after {limit_ms} ms, the router's limit (statement_time_max_s)"
+    )]
+    StatementTooLong { limit_ms: u64 },
+    #[error(
         "vitrail: KILL takes a connection's number at this router, as CONNECTION_ID() shows it"
     )]
     KillExpression,
@@ -161,6 +165,7 @@ impl RouterError {
             Self::KillUnknown(_) | Self::KillExpression => error_code::NO_SUCH_THREAD,
             Self::KillDenied(_) => error_code::KILL_DENIED,
             Self::Interrupted => error_code::QUERY_INTERRUPTED,
+            Self::StatementTooLong { .. } => error_code::QUERY_TIMEOUT,
             Self::Killed => error_code::SESSION_WAS_KILLED,
             Self::PacketTooLarge(_) => error_code::NET_PACKET_TOO_LARGE,
             Self::PacketsOutOfOrder => error_code::PACKETS_OUT_OF_ORDER,
@@ -182,6 +187,12 @@ impl RouterError {
 
     /// Appends the ERR packet with the given sequence id.
     pub fn put(&self, out: &mut Vec<u8>, sequence: u8) {
+        put_packet(out, sequence, &self.payload());
+    }
+
+    /// The payload of the ERR packet.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         let message = self.to_string();
         ErrPacket {
@@ -190,7 +201,7 @@ impl RouterError {
             message: message.as_bytes(),
         }
         .put(&mut payload);
-        put_packet(out, sequence, &payload);
+        payload
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Replicas lag at most so much behind, if they shall answer.
     pub replica_lag_ms_max: Option<u64>,
+    /// A statement that takes longer is ended.
+    pub statement_time_max: Option<Duration>,
     pub digests: Arc<ThreadDigests>,
     pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
 }

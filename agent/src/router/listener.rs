@@ -72,6 +72,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         hold: Arc::clone(&shared.hold),
         metrics: shared.metrics.clone(),
         replica_lag_ms_max: shared.replica_lag_ms_max,
+        statement_time_max: shared.statement_time_max,
         digests: shared.digests.join(),
         shunned: Default::default(),
     });

@@ -255,3 +255,24 @@ async fn what_ran_is_told_without_its_literals() {
         "{texts:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_is_ended() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.statement_time_max = Some(Duration::from_secs(1));
+    });
+    let mut app = router.connect().await;
+    app.query_drop("SET @kept = 7").await.unwrap();
+    let endless = "SELECT COUNT(*) FROM information_schema.columns a JOIN information_schema.columns b \
+                   JOIN information_schema.columns c JOIN information_schema.columns d";
+    match app.query_drop(endless).await {
+        Err(mysql_async::Error::Server(error)) => {
+            assert_eq!(error.code, 3024);
+            assert!(error.message.contains("after 1000 ms"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let kept: Option<u32> = app.query_first("SELECT @kept").await.unwrap();
+    assert_eq!(kept, Some(7));
+}

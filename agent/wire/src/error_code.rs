@@ -25,6 +25,7 @@ pub const OPTION_PREVENTS_STATEMENT: ErrorCode = 1290;
 pub const NEED_REPREPARE: ErrorCode = 1615;
 pub const READ_ONLY_MODE: ErrorCode = 1836;
 pub const MALFORMED_PACKET: ErrorCode = 1835;
+pub const QUERY_TIMEOUT: ErrorCode = 3024;
 pub const OFFLINE_MODE: ErrorCode = 3032;
 pub const SECURE_TRANSPORT_REQUIRED: ErrorCode = 3159;
 pub const CLIENT_LOCAL_FILES_DISABLED: ErrorCode = 2068;

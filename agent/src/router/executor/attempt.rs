@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use vt_wire::Capabilities;
 use vt_wire::command::Command;
 use vt_wire::packet::HEADER_LENGTH;
@@ -87,6 +87,11 @@ impl Parts<'_> {
             state: &mut *self.state,
             statement_id,
             uploads: request.uploads,
+            deadline: self
+                .worker
+                .statement_time_max
+                .map(|time| Instant::now() + time),
+            is_late: false,
         };
         match relay.run(request.answer).await {
             Relayed::Whole { summary, prepared } => {

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use vt_wire::error_code::{self, ErrorCode};
 use vt_wire::packet::{HEADER_LENGTH, put_packet};
 use vt_wire::prepared::replace_statement_id;
@@ -15,8 +15,10 @@ use vt_wire::upload::UploadScanner;
 use vt_wire::{Capabilities, Malformed};
 
 use super::Worker;
+use crate::router::error::RouterError;
 use crate::router::pool::connection::Connection;
 use crate::router::pool::place::Place;
+use crate::router::processlist::Process;
 use crate::router::socket::Channel;
 use crate::router::state::State;
 
@@ -24,6 +26,9 @@ use crate::router::state::State;
 const REPLACED_GRACE: Duration = Duration::from_secs(2);
 /// How long one may still begin: what it had done before is on its way, and what it does now counts no more.
 const REPLACED_BEGIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How long a statement that was interrupted may take to end, where its session is to end with it.
+const ENDING_GRACE: Duration = Duration::from_secs(1);
 
 /// How an answer ended.
 #[derive(Debug)]
@@ -70,6 +75,10 @@ pub struct Relay<'a> {
     pub statement_id: Option<u32>,
     /// The client asked for a file of its own to be read.
     pub uploads: bool,
+    /// When the statement has taken too long.
+    pub deadline: Option<Instant>,
+    /// It was ended for that.
+    pub is_late: bool,
 }
 
 /// Why the wait for more of an answer is over.
@@ -79,6 +88,7 @@ enum Woken {
     Lost,
     /// The statement was told to end.
     Interrupted,
+    TooLong,
     ClientGone,
 }
 
@@ -151,7 +161,8 @@ impl Relay<'_> {
             match self.fill(sent_any).await {
                 Woken::More => continue,
                 Woken::Lost => {}
-                Woken::Interrupted => {
+                woken @ (Woken::Interrupted | Woken::TooLong) => {
+                    self.is_late = matches!(woken, Woken::TooLong);
                     let endpoint = self.place.endpoint();
                     let pool = &self.worker.pool;
                     pool.begin_to_interrupt(endpoint, self.connection);
@@ -182,6 +193,14 @@ impl Relay<'_> {
             let has_event = step.event.is_some();
             let ends_result = matches!(step.event, Some(Event::Ok { .. } | Event::Eof(_)));
             match step.event {
+                Some(Event::Err(error))
+                    if is_first
+                        && start == 0
+                        && self.is_late
+                        && error.code == error_code::QUERY_INTERRUPTED =>
+                {
+                    changed = Some(self.too_long());
+                }
                 Some(Event::Err(error)) if is_first && start == 0 => {
                     if let Some(reason) = not_run(&error, self.place.is_primary()) {
                         self.connection.channel.consume(consumed);
@@ -198,14 +217,12 @@ impl Relay<'_> {
                     changed = without_tracking(&ok, ends_rows, self.state.capabilities);
                 }
                 Some(Event::Prepared(statement)) => *prepared = Some(statement),
-                Some(Event::LocalInfile) if self.may_upload() => {
+                Some(Event::LocalInfile) => {
+                    self.check_upload()?;
                     return Ok(Pass {
                         ready: ready + consumed,
                         stop: Stop::Upload,
                     });
-                }
-                Some(Event::LocalInfile) => {
-                    return Err(Malformed("it asks for a file of the client"));
                 }
                 _ => {}
             }
@@ -233,9 +250,20 @@ impl Relay<'_> {
         }
     }
 
+    /// Which limit it was, in place of the server's word that it was interrupted.
+    fn too_long(&self) -> Vec<u8> {
+        let limit = self.worker.statement_time_max.unwrap_or_default();
+        let limit_ms = limit.as_millis() as u64;
+        RouterError::StatementTooLong { limit_ms }.payload()
+    }
+
     /// A server that asks without having been asked for it gets nothing.
-    fn may_upload(&self) -> bool {
-        self.uploads && self.state.capabilities.contains(Capabilities::LOCAL_FILES)
+    fn check_upload(&self) -> Result<(), Malformed> {
+        let is_able = self.state.capabilities.contains(Capabilities::LOCAL_FILES);
+        match self.uploads && is_able {
+            true => Ok(()),
+            false => Err(Malformed("it asks for a file of the client")),
+        }
     }
 
     /// Passes the client's file on to the server; returns the sequence id of what follows. A server that goes away meanwhile
@@ -296,6 +324,7 @@ impl Relay<'_> {
             true => REPLACED_GRACE,
             false => REPLACED_BEGIN_GRACE,
         };
+        let is_ending = self.connection.killing.is_some();
         tokio::select! {
             biased;
             result = self.connection.channel.fill() => match result {
@@ -303,10 +332,27 @@ impl Relay<'_> {
                 _ => Woken::Lost,
             },
             () = replaced(self.worker, self.place, grace) => Woken::Lost,
-            () = self.state.process.interrupted(), if self.connection.killing.is_none() => Woken::Interrupted,
+            () = self.state.process.interrupted(), if !is_ending => Woken::Interrupted,
+            () = until(self.deadline), if !is_ending => Woken::TooLong,
+            () = ended(&self.state.process), if is_ending => Woken::ClientGone,
             () = self.client.closed() => Woken::ClientGone,
         }
     }
+}
+
+/// Returns at that time; never, if there is none.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when the session is to end and its statement, which was told so, does not: one that waits for acknowledgements of
+/// what it has written cannot be interrupted.
+async fn ended(process: &Process) {
+    process.ended().await;
+    sleep(ENDING_GRACE).await;
 }
 
 /// Returns when the server at `place` has been replaced and its time after that is over.
