@@ -1,6 +1,8 @@
 // What an application may expect of a MySQL server, asked through node's mysql2: above all prepared statements in the
 // binary protocol. Every check makes and drops its own tables.
 "use strict";
+const { Readable } = require("node:stream");
+
 const {
   VT_KEYSPACE, VT_USER, VT_PASSWORD, check, checkRouter, connect, createPool, equal, failsWith, main, until,
 } = require("./harness.cjs");
@@ -230,6 +232,26 @@ check("connects again after an end and after a cut", async () => {
     if (n % 2) db.destroy();
     else await db.end();
   }
+});
+
+check("loads a stream as if it were a file", async (db) => {
+  await table(db, "js_loaded", "id INT PRIMARY KEY");
+  const lines = Array.from({ length: 5000 }, (_, number) => Buffer.from(`${number}\n`));
+  const [loaded] = await db.query({
+    sql: "LOAD DATA LOCAL INFILE 'lines' INTO TABLE js_loaded",
+    infileStreamFactory: () => Readable.from(lines),
+  });
+  equal(loaded.affectedRows, 5000);
+  equal(await query(db, "SELECT COUNT(*), MAX(id) FROM js_loaded"), [[5000, 4999]]);
+  await db.query("DROP TABLE js_loaded");
+});
+
+check("sends compressed", async () => {
+  const db = await connect({ compress: true });
+  const text = "packed well ".repeat(50_000);
+  equal(await query(db, "SELECT ?, 1", [text]), [[text, 1]]);
+  equal(await execute(db, "SELECT ?", [text]), [[text]]);
+  await db.end();
 });
 
 checkRouter("reads prepared statements from replicas", async (db) => {

@@ -1,5 +1,6 @@
 """What an application may expect of a MySQL server, asked through PyMySQL. Every check makes and drops its own tables."""
 
+import tempfile
 import threading
 import time
 
@@ -16,6 +17,7 @@ READ_ONLY_TRANSACTION = 1792
 NOT_SUPPORTED_YET = 1235
 ACCESS_DENIED = 1227
 QUERY_INTERRUPTED = 1317
+LOCAL_FILES_DISABLED = 3948
 BAD_DATABASE = 1049
 MIB = 1024 * 1024
 
@@ -412,7 +414,23 @@ def _(db):
     run(db, f"DROP TABLE {KEYSPACE}.py_qualified")
 
 
-@check("kills a running statement", direct_only=True)
+@check("loads a file of its own, and only where it allows that")
+def _(db):
+    table(db, "py_loaded", "id INT PRIMARY KEY, name VARCHAR(20)")
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        file.writelines(f"{number},name {number}\n" for number in range(20_000))
+        file.flush()
+        load = f"LOAD DATA LOCAL INFILE '{file.name}' INTO TABLE py_loaded FIELDS TERMINATED BY ','"
+        with fails_with(LOCAL_FILES_DISABLED):
+            run(db, load)
+        willing = connect(local_infile=True)
+        equal(run(willing, load), 20_000)
+        willing.close()
+    equal(rows(db, "SELECT COUNT(*), MAX(id) FROM py_loaded"), [(20_000, 19_999)])
+    run(db, "DROP TABLE py_loaded")
+
+
+@check("kills a running statement")
 def _(db):
     sleeper = connect()
     outcome = []
@@ -505,7 +523,6 @@ def _(db):
         ("CREATE DATABASE py_other", NOT_SUPPORTED_YET),
         ("DROP DATABASE py_other", NOT_SUPPORTED_YET),
         ("CREATE USER py_user IDENTIFIED BY 'x'", NOT_SUPPORTED_YET),
-        ("LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE py_refused", NOT_SUPPORTED_YET),
         ("LOAD DATA INFILE '/dev/null' INTO TABLE py_refused", ACCESS_DENIED),
         ("SELECT 1 INTO OUTFILE '/tmp/py_refused'", ACCESS_DENIED),
         ("SET GLOBAL max_connections = 10", ACCESS_DENIED),
@@ -514,7 +531,7 @@ def _(db):
         ("SELECT 1 /*!90100 + 1 */", NOT_SUPPORTED_YET),
         ("SHUTDOWN", ACCESS_DENIED),
         ("SELECT * FROM no_such_keyspace.t", BAD_DATABASE),
-        ("KILL QUERY 1", ER.NO_SUCH_THREAD),
+        ("KILL QUERY 4000000000", ER.NO_SUCH_THREAD),
     ]:
         with fails_with(code):
             rows(db, sql)

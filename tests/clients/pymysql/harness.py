@@ -41,13 +41,11 @@ def connect(**options):
     return pymysql.connect(**settings)
 
 
-def check(name, router_only=False, direct_only=False):
+def check(name, router_only=False):
     """Registers a check; it gets a fresh connection."""
     skip = None
     if router_only and IS_DIRECT:
         skip = "only a router does this"
-    elif direct_only and not IS_DIRECT:
-        skip = "the router does not do this yet"
 
     def register(function):
         _checks.append((name, function, skip))
