@@ -57,7 +57,6 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) client: Channel,
     pub(super) state: State,
-    pub(super) peer: SocketAddr,
     pub(super) phase: watch::Receiver<Phase>,
     listed: Listed,
 }
@@ -95,7 +94,6 @@ impl Session {
             shared,
             client,
             state: State::new(id, Arc::clone(listed.process())),
-            peer,
             phase,
             listed,
         }

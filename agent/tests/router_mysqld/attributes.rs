@@ -21,17 +21,23 @@ fn text(value: &str) -> Vec<u8> {
     [&[value.len() as u8], value.as_bytes()].concat()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn attributes_reach_the_server() {
-    let server = Mysqld::start().await;
+/// A client whose server can tell the attributes that came.
+async fn ask_for_attributes(server: &Mysqld) -> (TestRouter, RawClient) {
     let mut admin = server.admin().await;
     admin
         .query_drop("INSTALL COMPONENT 'file://component_query_attributes'")
         .await
         .unwrap();
-    let router = TestRouter::start(&server, |_| {});
+    let router = TestRouter::start(server, |_| {});
     let port = router.handle.local_address().port();
-    let mut client = RawClient::login(port, NEWEST, "caching_sha2_password");
+    let client = RawClient::login(port, NEWEST, "caching_sha2_password");
+    (router, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_reach_the_server() {
+    let server = Mysqld::start().await;
+    let (_router, mut client) = ask_for_attributes(&server).await;
     for trace in ["a", "00-b7ad6b7169203331-01"] {
         let attributes = [&[1, 1, 0, 1][..], &named("trace"), &text(trace)].concat();
         let payload = [&attributes, ASKED.as_bytes()].concat();
@@ -50,14 +56,7 @@ async fn attributes_reach_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attributes_of_prepared_statements() {
     let mut server = Mysqld::start().await;
-    let mut admin = server.admin().await;
-    admin
-        .query_drop("INSTALL COMPONENT 'file://component_query_attributes'")
-        .await
-        .unwrap();
-    let router = TestRouter::start(&server, |_| {});
-    let port = router.handle.local_address().port();
-    let mut client = RawClient::login(port, NEWEST, "caching_sha2_password");
+    let (_router, mut client) = ask_for_attributes(&server).await;
     let sql = b"SELECT CONCAT(?, mysql_query_attribute_string('trace'))";
     let (_, wire) = client.command(CommandByte::STMT_PREPARE, sql, Answer::Prepare);
     let id = wire[5..9].to_vec();

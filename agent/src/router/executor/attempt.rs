@@ -93,22 +93,20 @@ impl Parts<'_> {
                 .map(|time| Instant::now() + time),
             is_late: false,
         };
-        match relay.run(request.answer).await {
+        let relayed = relay.run(request.answer).await;
+        if matches!(relayed, Relayed::Whole { .. } | Relayed::NotRun(_)) {
+            self.connection.is_busy = false;
+            let pool = &self.worker.pool;
+            pool.settle_interrupt(self.connection).await;
+        }
+        match relayed {
             Relayed::Whole { summary, prepared } => {
-                self.connection.is_busy = false;
-                let pool = &self.worker.pool;
-                pool.settle_interrupt(self.connection).await;
                 if let (Some(id), Some(prepared)) = (statement_id, prepared) {
                     self.keep_prepared(id, prepared);
                 }
                 Attempt::Answered(summary)
             }
-            Relayed::NotRun(reason) => {
-                self.connection.is_busy = false;
-                let pool = &self.worker.pool;
-                pool.settle_interrupt(self.connection).await;
-                self.not_run(reason, request)
-            }
+            Relayed::NotRun(reason) => self.not_run(reason, request),
             Relayed::Lost { sent_any, boundary } => Attempt::Lost { sent_any, boundary },
             Relayed::Protocol {
                 reason,

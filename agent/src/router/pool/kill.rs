@@ -14,6 +14,7 @@ use vt_wire::scanner::Answer;
 
 use super::Pool;
 use super::connection::{ConnectError, ConnectOptions, Connection, connect};
+use crate::router::processlist::Kill;
 
 /// Connections of one router thread that end what others run. More wait: clients that leave all at once are no reason to
 /// ask the server for as many connections more.
@@ -23,27 +24,20 @@ pub const KILL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Any collation that every server has.
 const COLLATION: u8 = 45;
 
-/// What is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    Statement,
-    Connection,
-}
-
 impl Pool {
     /// Begins to end the statement that `connection` runs; its answer comes all the same.
     pub fn begin_to_interrupt(self: &Rc<Self>, endpoint: &Endpoint, connection: &mut Connection) {
         let (pool, endpoint, number) = (Rc::clone(self), endpoint.clone(), connection.number);
         connection.killing = Some(tokio::task::spawn_local(async move {
-            pool.kill(&endpoint, number, Target::Statement).await;
+            pool.kill(&endpoint, number, Kill::Query).await;
         }));
     }
 
-    /// After the answer of a statement that was interrupted: waits until nothing can be interrupted any more. Returns whether
-    /// the connection can be used again.
-    pub async fn settle_interrupt(&self, connection: &mut Connection) -> bool {
+    /// After the answer of a statement that was interrupted: waits until nothing can be interrupted any more. A
+    /// connection of which that is not known stays busy, so that nobody uses it again.
+    pub async fn settle_interrupt(&self, connection: &mut Connection) {
         let Some(killing) = connection.killing.take() else {
-            return true;
+            return;
         };
         // What came too late for its statement would end the next one; this one may have it.
         let settle = async {
@@ -53,11 +47,9 @@ impl Pool {
                 connection.exchange(&ping, &[Answer::Single]).await.is_ok()
             }
         };
-        let is_whole = timeout(KILL_TIME_MAX, settle).await.unwrap_or(false);
-        if !is_whole {
+        if !timeout(KILL_TIME_MAX, settle).await.unwrap_or(false) {
             connection.is_busy = true;
         }
-        is_whole
     }
 
     /// Nobody waits any more for the answer that is under way: its connection is ended at the server too, which would
@@ -68,16 +60,16 @@ impl Pool {
         }
         let (pool, endpoint) = (Rc::clone(self), endpoint.clone());
         tokio::task::spawn_local(async move {
-            pool.kill(&endpoint, connection.number, Target::Connection)
+            pool.kill(&endpoint, connection.number, Kill::Connection)
                 .await;
             drop(connection);
         });
     }
 
-    async fn kill(&self, endpoint: &Endpoint, number: u32, target: Target) {
-        let outcome = timeout(KILL_TIME_MAX, self.kill_unbounded(endpoint, number, target)).await;
+    async fn kill(&self, endpoint: &Endpoint, number: u32, what: Kill) {
+        let outcome = timeout(KILL_TIME_MAX, self.kill_unbounded(endpoint, number, what)).await;
         if let Err(error) = outcome.unwrap_or(Err(ConnectError::TimedOut)) {
-            tracing::warn!(host = %endpoint.host, port = endpoint.port, number, ?target, %error,
+            tracing::warn!(host = %endpoint.host, port = endpoint.port, number, ?what, %error,
                 "a statement of a client could not be ended at its server");
         }
     }
@@ -86,7 +78,7 @@ impl Pool {
         &self,
         endpoint: &Endpoint,
         number: u32,
-        target: Target,
+        what: Kill,
     ) -> Result<(), ConnectError> {
         let slot = loop {
             match self.kills.reserve() {
@@ -101,11 +93,10 @@ impl Pool {
             schema: None,
         };
         let mut connection = connect(options, &self.credentials, slot).await?;
-        let what = match target {
-            Target::Statement => "QUERY",
-            Target::Connection => "CONNECTION",
+        let sql = match what {
+            Kill::Query => format!("KILL QUERY {number}"),
+            Kill::Connection => format!("KILL CONNECTION {number}"),
         };
-        let sql = format!("KILL {what} {number}");
         let mut wire = Vec::new();
         put_packet(&mut wire, 0, &encode(CommandByte::QUERY, sql.as_bytes()));
         // That it is gone already is what was wanted.

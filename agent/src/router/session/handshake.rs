@@ -191,7 +191,7 @@ impl Session {
         if !is_right {
             let error = RouterError::AccessDenied {
                 user: String::from_utf8_lossy(&claim.user).into_owned(),
-                host: self.peer.ip().to_string(),
+                host: self.state.process.peer.ip().to_string(),
                 using_password: !response.is_empty(),
             };
             return Err(self.refuse(error, sequence).await);
