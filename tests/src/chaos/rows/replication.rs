@@ -13,10 +13,11 @@ use crate::chaos::{
 };
 use nix::sys::signal::Signal::SIGKILL;
 
-/// A transaction of a server that is no primary.
+/// A transaction of a server that is no primary. One that another fault has made primary by then writes nothing: it may.
 const ERRANT: &[&str] = &[
     "SET GLOBAL super_read_only = 0",
-    "INSERT INTO commerce.acknowledged_write VALUES (1152921504606846976, 'errant')",
+    "INSERT INTO commerce.acknowledged_write SELECT 1152921504606846976, 'errant' \
+     FROM performance_schema.replication_connection_status WHERE channel_name = '' AND service_state <> 'OFF'",
 ];
 
 pub const ROWS: &[Row] = &[
