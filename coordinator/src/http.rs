@@ -185,7 +185,7 @@ fn replica_sets(core: &Core) -> impl Iterator<Item = Vec<String>> {
         let phase = match &set.phase {
             Phase::Forming => "forming".to_owned(),
             Phase::Stable => "stable".to_owned(),
-            Phase::Switching { candidate } => format!("switching to {candidate}"),
+            Phase::Switching { candidate, .. } => format!("switching to {candidate}"),
             Phase::Revoking { previous, reason } => format!("revoking {previous}: {reason}"),
             Phase::Establishing => "establishing".to_owned(),
         };

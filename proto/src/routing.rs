@@ -46,6 +46,8 @@ pub enum ServingState {
     Serving,
     /// The primary is being replaced: hold new statements and transactions.
     Moving,
+    /// It will be replaced soon, by one that has to catch up first: let new writes and transactions pass one by one.
+    Slowed,
 }
 
 /// A tablet that answers reads.

@@ -98,8 +98,9 @@ pub enum Phase {
     Forming,
     /// The primary of this epoch is open, or may be restarted in place.
     Stable,
-    /// A planned switchover is under way in the old epoch; it can be taken back.
-    Switching { candidate: TabletAlias },
+    /// A planned switchover is under way in the old epoch; it can be taken back. Writes are slowed until the candidate has
+    /// applied almost all, then they are held.
+    Switching { candidate: TabletAlias, holds: bool },
     /// The epoch before this one is being revoked; nobody is primary of this one yet.
     Revoking {
         previous: TabletAlias,

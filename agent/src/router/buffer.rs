@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 
 use super::error::RouterError;
 use super::metrics::Metrics;
@@ -18,6 +19,10 @@ pub const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(10);
 pub const HELD_STATEMENTS_DEFAULT: usize = 10_000;
 /// How many bytes may wait.
 pub const HELD_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Between two writes to a primary that hands over soon: slow enough for its successor to catch up, and writers that ask for
+/// the longest gap between two writes see less than the handing over itself takes.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Bounds of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Hold {
     limits: HoldLimits,
     statements: AtomicUsize,
     bytes: AtomicUsize,
+    /// When the next slowed write may pass. The one who waits for it keeps the lock, the others wait in their order.
+    next: Mutex<Instant>,
     metrics: Metrics,
 }
 
@@ -53,6 +60,7 @@ impl Hold {
             limits,
             statements: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            next: Mutex::new(Instant::now()),
             metrics,
         })
     }
@@ -74,6 +82,13 @@ impl Hold {
             });
         }
         Ok(place)
+    }
+
+    /// Waits until it is this statement's turn among all slowed ones of the router. One who stops waiting takes no turn.
+    pub async fn turn(&self) {
+        let mut next = self.next.lock().await;
+        sleep_until(*next).await;
+        *next = Instant::now() + PACE;
     }
 }
 
@@ -127,5 +142,28 @@ mod tests {
         drop(second);
         drop(first);
         assert!(hold.enter("rs0", 100).is_ok());
+    }
+
+    #[tokio::test]
+    async fn slowed_statements_pass_one_by_one_in_their_order() {
+        let hold = Hold::new(HoldLimits::default(), Metrics::default());
+        let started = Instant::now();
+        let passed = std::cell::RefCell::new(Vec::new());
+        let turn = async |name: u32| {
+            hold.turn().await;
+            passed.borrow_mut().push((name, started.elapsed()));
+        };
+        let gives_up = tokio::time::timeout(Duration::ZERO, async {
+            turn(1).await;
+            turn(2).await;
+        });
+        let (gave_up, _, _) = tokio::join!(gives_up, turn(3), turn(4));
+        assert!(gave_up.is_err());
+        let passed = passed.into_inner();
+        assert_eq!(
+            passed.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            [1, 3, 4]
+        );
+        assert!(passed.windows(2).all(|pair| pair[1].1 >= pair[0].1 + PACE));
     }
 }

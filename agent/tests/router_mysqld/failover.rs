@@ -1,11 +1,11 @@
 //! What applications see while the primary of their keyspace moves, stops, or is gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::time::timeout;
-use vt_proto::routing::ServingState::{Moving, Serving};
+use vt_proto::routing::ServingState::{Moving, Serving, Slowed};
 
 use crate::server::{Mysqld, TestRouter, code, snapshot};
 
@@ -91,6 +91,59 @@ async fn a_planned_move_is_not_seen_outside_transactions() {
         .topology
         .publish(snapshot(5, 2, Serving, Some(new.endpoint()), &[]));
     assert_eq!(count(&mut app).await, 1);
+}
+
+fn held_seconds(router: &TestRouter) -> String {
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &router.registry).unwrap();
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("held_seconds_total "));
+    line.expect("a counter of the time that statements were held")
+        .to_owned()
+}
+
+/// Slower than one of each 10 ms, whoever writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_to_a_primary_that_hands_over_soon_pass_one_by_one() {
+    const WRITERS: u32 = 4;
+    const WRITES: u32 = 5;
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut in_transaction = router.connect().await;
+    let insert = "INSERT INTO product (name) VALUES ('slowed')";
+    in_transaction.query_drop("BEGIN").await.unwrap();
+    in_transaction.query_drop(insert).await.unwrap();
+    let endpoint = server.endpoint();
+    assert!(
+        router
+            .topology
+            .publish(snapshot(2, 1, Slowed, Some(endpoint), &[]))
+    );
+    let before = held_seconds(&router);
+    in_transaction.query_drop(insert).await.unwrap();
+    in_transaction.query_drop("COMMIT").await.unwrap();
+    assert_eq!(count(&mut in_transaction).await, 2);
+    assert_eq!(held_seconds(&router), before, "no turn is taken for these");
+
+    let started = Instant::now();
+    let mut writers = Vec::new();
+    for _ in 0..WRITERS {
+        let mut app = router.connect().await;
+        writers.push(tokio::spawn(async move {
+            for _ in 0..WRITES {
+                app.query_drop(insert).await.unwrap();
+            }
+        }));
+    }
+    for writer in writers {
+        timeout(PATIENCE, writer).await.unwrap().unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(10) * (WRITERS * WRITES - 1));
+    assert_eq!(
+        count(&mut in_transaction).await,
+        2 + i64::from(WRITERS * WRITES)
+    );
 }
 
 #[tokio::test]

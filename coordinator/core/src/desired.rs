@@ -55,10 +55,12 @@ fn goal(
             None => Goal::Fence,
         },
         Phase::Revoking { .. } => Goal::Revoke,
-        Phase::Switching { .. } if is_primary => Goal::Demote {
+        Phase::Switching { holds: true, .. } if is_primary => Goal::Demote {
             grace_ms: DEMOTE_GRACE_MS,
         },
-        Phase::Stable | Phase::Establishing if is_primary => primary(state, members, record),
+        Phase::Stable | Phase::Establishing | Phase::Switching { .. } if is_primary => {
+            primary(state, members, record)
+        }
         Phase::Stable | Phase::Establishing | Phase::Switching { .. }
             if is_to_stop(record, alias) =>
         {

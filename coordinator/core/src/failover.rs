@@ -175,7 +175,7 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
     match &situation.record().phase {
         Phase::Forming => forming::forming(situation),
         Phase::Stable => emergency::stable(situation),
-        Phase::Switching { candidate } => planned::switching(situation, candidate),
+        Phase::Switching { candidate, holds } => planned::switching(situation, candidate, *holds),
         Phase::Revoking { previous, reason } => emergency::revoking(situation, previous, reason),
         Phase::Establishing => emergency::establishing(situation),
     }

@@ -15,7 +15,13 @@ use crate::{
     codec,
     command::{Change, Command, RecordKey, RecordValue},
     event::Now,
-    failover::{Situation, planned::fit, schema_change::touch_shards, table::Trigger, timeline},
+    failover::{
+        Situation,
+        planned::{fit, switching_to},
+        schema_change::touch_shards,
+        table::Trigger,
+        timeline,
+    },
     format,
     health::Health,
     members::Members,
@@ -286,9 +292,7 @@ pub fn switchover(
     let message = format!("{primary} is to hand over to {candidate}");
     let mut event = event(now, "switchover.asked", &key, message);
     let switching = ReplicaSet {
-        phase: Phase::Switching {
-            candidate: candidate.clone(),
-        },
+        phase: switching_to(&situation, candidate),
         ..record.value.without_steps()
     };
     event.evidence = timeline::evidence(&situation, Trigger::SwitchoverAsked, &switching);

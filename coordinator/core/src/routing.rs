@@ -95,7 +95,7 @@ fn replica_set(
     }
 }
 
-/// Serving in `Stable` only; and not while the guard says that the primary's mysqld is down, so that routers hold at once.
+/// Serving in `Stable` only, slowed until a switchover holds writes; and not while the guard says that the primary's mysqld is down, so that routers hold at once.
 /// A primary that was not heard yet by this leader is taken to serve: losing coordinators stops nobody.
 fn serving(health: &Health, record: &ReplicaSet) -> ServingState {
     let known_down = record
@@ -108,10 +108,10 @@ fn serving(health: &Health, record: &ReplicaSet) -> ServingState {
                 MysqldState::Exited { .. } | MysqldState::Held { .. }
             )
         });
-    if record.phase == Phase::Stable && !known_down {
-        ServingState::Serving
-    } else {
-        ServingState::Moving
+    match &record.phase {
+        Phase::Stable if !known_down => ServingState::Serving,
+        Phase::Switching { holds: false, .. } if !known_down => ServingState::Slowed,
+        _ => ServingState::Moving,
     }
 }
 

@@ -7,7 +7,7 @@ use vt_proto::{
     epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
     report::{GtidPosition, MysqldState, Replication, SchemaResult, ThreadState},
-    routing::ServingState,
+    routing::{RoutingSnapshot, ServingState},
     topology::{Endpoint, Phase, ReplicaSet, SchemaChangeStatus, Tablet, TabletKind},
 };
 
@@ -205,6 +205,16 @@ impl Stage {
     }
 
     /// Time passes in steps of ticks; those who are not named report every 200 ms.
+    /// What routers should know now, made from nothing.
+    fn scratch_routes(&self) -> RoutingSnapshot {
+        routing::snapshot(Sources {
+            state: &self.core.state,
+            members: &self.core.members,
+            health: &self.core.health,
+            now: self.now,
+        })
+    }
+
     fn pass(&mut self, total_ms: u64, silent: &[u32]) {
         for elapsed_ms in (TICK_MS..=total_ms).step_by(TICK_MS as usize) {
             self.now.monotonic_ms += TICK_MS;

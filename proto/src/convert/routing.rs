@@ -272,6 +272,7 @@ impl From<ServingState> for wire::ServingState {
         match state {
             ServingState::Serving => Self::Serving,
             ServingState::Moving => Self::Moving,
+            ServingState::Slowed => Self::Slowed,
         }
     }
 }
@@ -283,6 +284,7 @@ impl TryFrom<wire::ServingState> for ServingState {
         match state {
             wire::ServingState::Serving => Ok(Self::Serving),
             wire::ServingState::Moving => Ok(Self::Moving),
+            wire::ServingState::Slowed => Ok(Self::Slowed),
             wire::ServingState::Unspecified => Err(ConvertError::missing("state")),
         }
     }

@@ -175,8 +175,9 @@ impl From<Phase> for wire::Phase {
         let phase = match phase {
             Phase::Forming => Wire::Forming(wire::Forming {}),
             Phase::Stable => Wire::Stable(wire::Stable {}),
-            Phase::Switching { candidate } => Wire::Switching(wire::Switching {
+            Phase::Switching { candidate, holds } => Wire::Switching(wire::Switching {
                 candidate: candidate.to_string(),
+                holds,
             }),
             Phase::Revoking { previous, reason } => Wire::Revoking(wire::Revoking {
                 previous: previous.to_string(),
@@ -197,8 +198,9 @@ impl TryFrom<wire::Phase> for Phase {
         Ok(match phase {
             Wire::Forming(wire::Forming {}) => Phase::Forming,
             Wire::Stable(wire::Stable {}) => Phase::Stable,
-            Wire::Switching(wire::Switching { candidate }) => Phase::Switching {
+            Wire::Switching(wire::Switching { candidate, holds }) => Phase::Switching {
                 candidate: parse("switching.candidate", &candidate)?,
+                holds,
             },
             Wire::Revoking(wire::Revoking { previous, reason }) => Phase::Revoking {
                 previous: parse("revoking.previous", &previous)?,
@@ -466,6 +468,7 @@ mod tests {
             epoch: Epoch(3),
             phase: Phase::Switching {
                 candidate: "zone1-101".parse().unwrap(),
+                holds: true,
             },
             primary: Some("zone1-100".parse().unwrap()),
             durability: Durability::SemiSync {
@@ -498,7 +501,10 @@ mod tests {
         for phase in [
             Phase::Forming,
             Phase::Stable,
-            Phase::Switching { candidate: alias() },
+            Phase::Switching {
+                candidate: alias(),
+                holds: false,
+            },
             Phase::Revoking {
                 previous: alias(),
                 reason: "exited".to_owned(),

@@ -81,6 +81,7 @@ pub fn resolve(worker: &Worker, state: &mut State, schemas: &[String]) -> Resolu
         replica_set: set.name.clone(),
         bucket: worker.pool.bucket(&key),
         schema: schema.map(Rc::from),
+        is_slowed: role == Role::Primary && set.state == ServingState::Slowed,
         snapshot: Arc::clone(&snapshot),
     });
     if schemas.is_empty() {
@@ -162,7 +163,7 @@ fn primary(set: &ReplicaSetRoute) -> Option<Server> {
     let (_, endpoint) = set
         .primary
         .as_ref()
-        .filter(|_| set.state == ServingState::Serving)?;
+        .filter(|_| set.state != ServingState::Moving)?;
     Some(Server {
         endpoint: endpoint.clone(),
         purpose: Purpose::Primary(set.epoch),

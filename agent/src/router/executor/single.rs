@@ -94,8 +94,25 @@ struct Patience {
     held: Option<HoldPlace>,
     /// A broken connection may be a stale one, and the server well: the first is replaced at once.
     was_broken: bool,
+    /// It was its turn to write to a primary that hands over soon.
+    had_turn: bool,
     /// The server had forgotten the prepared statement once; twice is an error.
     was_forgotten: bool,
+}
+
+impl Patience {
+    /// The statement's place among those that wait.
+    fn place(
+        &mut self,
+        worker: &Worker,
+        replica_set: &str,
+        request: &Request,
+    ) -> Result<&HoldPlace, RouterError> {
+        Ok(match &mut self.held {
+            Some(place) => place,
+            none => none.insert(worker.hold.enter(replica_set, request.wire.len())?),
+        })
+    }
 }
 
 /// After an attempt that may be repeated: what to do before the next.
@@ -141,6 +158,13 @@ async fn acquire(
         if state.lease.is_none() && state.is_bound() {
             // Its connection could not be used again, which was found between two statements.
             survive_loss(state, resolution.replica_set(), request)?;
+        }
+        if let Resolution::Ready(place) = &resolution
+            && must_slow_down(place, state, request, patience)
+        {
+            let place = Rc::clone(place);
+            slow_down(worker, state, &place, request, patience).await?;
+            continue;
         }
         if let Some(lease) = state.lease.take() {
             match keep_lease(worker, state, lease, &resolution).await? {
@@ -346,6 +370,43 @@ fn connect_failed(place: &Place, error: ConnectError) -> Result<Option<Connectio
     })
 }
 
+/// A write outside of a transaction, and the beginning of one, to a primary that hands over soon.
+fn must_slow_down(place: &Place, state: &State, request: &Request, patience: &Patience) -> bool {
+    place.is_slowed && !patience.had_turn && !request.is_read_only && !state.is_in_transaction()
+}
+
+/// Lets the statement wait for its turn, or until the topology changes. It counts as held, and never waits longer than one.
+async fn slow_down(
+    worker: &Worker,
+    state: &mut State,
+    place: &Place,
+    request: &Request,
+    patience: &mut Patience,
+) -> Result<(), RouterError> {
+    state.place = None;
+    let replica_set = place.replica_set.to_string();
+    let deadline = patience.place(worker, &replica_set, request)?.deadline();
+    let mut changes = worker.topology.subscribe();
+    let since = Instant::now();
+    let outcome = tokio::select! {
+        () = worker.hold.turn() => {
+            patience.had_turn = true;
+            Ok(())
+        }
+        _ = changes.changed() => Ok(()),
+        () = sleep_until(deadline) => {
+            patience.had_turn = true;
+            Ok(())
+        }
+        () = state.process.interrupted() => Err(RouterError::Interrupted),
+    };
+    worker
+        .metrics
+        .held_seconds
+        .inc_by(since.elapsed().as_secs_f64());
+    outcome
+}
+
 /// Holds the statement until the topology changes or it is time to try again; fails when it was held
 /// for as long as it may be.
 async fn wait(
@@ -357,10 +418,7 @@ async fn wait(
     role: Role,
 ) -> Result<(), RouterError> {
     state.place = None;
-    let place = match &mut patience.held {
-        Some(place) => place,
-        none => none.insert(worker.hold.enter(replica_set, request.wire.len())?),
-    };
+    let place = patience.place(worker, replica_set, request)?;
     let now = Instant::now();
     if now >= place.deadline() {
         let replica_set = replica_set.to_owned();

@@ -19,6 +19,8 @@ pub struct Place {
     pub replica_set: ReplicaSetName,
     pub bucket: Rc<Bucket>,
     pub schema: Option<Rc<str>>,
+    /// Another will take this primary's place soon: new writes come one by one.
+    pub is_slowed: bool,
 }
 
 impl Place {

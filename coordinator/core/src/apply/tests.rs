@@ -332,6 +332,7 @@ fn a_coordinator_stays_in_its_directory_and_does_not_come_back() {
 fn phases_follow_the_protocol() {
     let switching = || Phase::Switching {
         candidate: "zone1-101".parse().unwrap(),
+        holds: true,
     };
     let revoking = || Phase::Revoking {
         previous: "zone1-100".parse().unwrap(),

@@ -52,7 +52,8 @@ fn phase() -> impl Strategy<Value = Phase> {
     prop_oneof![
         Just(Phase::Forming),
         Just(Phase::Stable),
-        alias().prop_map(|candidate| Phase::Switching { candidate }),
+        (alias(), any::<bool>())
+            .prop_map(|(candidate, holds)| Phase::Switching { candidate, holds }),
         (alias(), ".{0,20}").prop_map(|(previous, reason)| Phase::Revoking { previous, reason }),
         Just(Phase::Establishing),
     ]

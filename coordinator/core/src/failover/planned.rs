@@ -24,6 +24,26 @@ pub const SWITCHOVER_MS: u64 = 2_000;
 /// A candidate further behind would keep writers waiting longer than the switchover may take.
 pub const SWITCHOVER_LAG_MS: u64 = 1_000;
 
+/// How long writes may be slowed for a candidate that has to catch up. Slowed writers make progress; then they are held all the same.
+pub const APPROACH_MS: u64 = 1_000;
+/// What a candidate may still have to apply when writes are held: about as much as arrives at the pace of slowed writers.
+pub const NEAR_TRANSACTIONS_MAX: u64 = 4;
+
+/// The phase in which a switchover begins: writes are held at once if the candidate has applied almost all.
+pub fn switching_to(situation: &Situation<'_>, candidate: &TabletAlias) -> Phase {
+    Phase::Switching {
+        candidate: candidate.clone(),
+        holds: backlog(situation, candidate)
+            .is_some_and(|backlog| backlog <= NEAR_TRANSACTIONS_MAX),
+    }
+}
+
+/// Transactions that it received and has not applied.
+fn backlog(situation: &Situation<'_>, candidate: &TabletAlias) -> Option<u64> {
+    let position = situation.answer(candidate).and_then(position)?;
+    Some(position.received.subtract(&position.executed).count())
+}
+
 /// A switchover that nobody has asked for, to the first acker that is fit. None where nobody is.
 pub fn begin(
     situation: &Situation<'_>,
@@ -38,16 +58,14 @@ pub fn begin(
     let message = format!("{primary} is to hand over to {candidate}: {why}");
     let event = situation.event(kind, message, evidence);
     let switching = ReplicaSet {
-        phase: Phase::Switching {
-            candidate: candidate.clone(),
-        },
+        phase: switching_to(situation, candidate),
         ..record.without_steps()
     };
     Some(Verdict::commit(situation, trigger, switching, event))
 }
 
-/// In `Switching`: hand over when both sides are ready, take it back when one is not in time.
-pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict {
+/// In `Switching`: hold writes when the candidate is near, hand over when both sides are ready, take it back when one is not in time.
+pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias, holds: bool) -> Verdict {
     let Some(primary) = &situation.record().primary else {
         return Verdict::Blocked("the record names no primary".to_owned());
     };
@@ -56,6 +74,9 @@ pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict 
     }
     if let Err(why_not) = fit(situation, primary, candidate) {
         return take_back(situation, &why_not);
+    }
+    if !holds {
+        return approach(situation, candidate);
     }
     let report = situation.last_report(primary);
     if let Some(final_report) = report.filter(|report| is_demoted(situation, report)) {
@@ -75,6 +96,29 @@ pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict 
         Some(death) => answer_death(situation, primary, &death),
         None => take_back(situation, &why),
     }
+}
+
+/// Writes are slowed: hold them when the candidate has applied almost all, or has had its time.
+fn approach(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict {
+    let phase = switching_to(situation, candidate);
+    let is_near = matches!(phase, Phase::Switching { holds: true, .. });
+    if !is_near && situation.phase_age_ms() <= APPROACH_MS {
+        return Verdict::Wait;
+    }
+    let backlog = backlog(situation, candidate).map_or("?".to_owned(), |it| it.to_string());
+    let event = situation.event(
+        "switchover.hold",
+        format!("writes are held: {candidate} has {backlog} transactions to apply"),
+        vec![("slowed_ms".to_owned(), situation.phase_age_ms().to_string())],
+    );
+    let record = ReplicaSet {
+        phase: Phase::Switching {
+            candidate: candidate.clone(),
+            holds: true,
+        },
+        ..situation.record().clone()
+    };
+    Verdict::commit(situation, Trigger::CandidateNear, record, event)
 }
 
 /// Whether the primary became read-only under this very switchover: under a desired state made of the present record.

@@ -77,6 +77,8 @@ pub enum Trigger {
     PrimarySaturated,
     /// The primary's host is drained, or its mysqld is about to be stopped, and another tablet is fit.
     PrimaryDrained,
+    /// The candidate has applied almost all, or has had its time.
+    CandidateNear,
     /// The primary is read-only and the candidate has everything.
     PrimaryDemoted,
     /// The primary or the candidate did not get ready in time.
@@ -241,6 +243,13 @@ pub const TABLE: &[Row] = &[
         Switching,
         Same,
         "It is a switchover that nobody has to ask for: until the primary is read-only the step can be taken back.",
+    ),
+    row(
+        Switching,
+        Trigger::CandidateNear,
+        Switching,
+        Same,
+        "What the candidate has not applied yet keeps writers waiting: so they are slowed until it is little, and then held.",
     ),
     row(
         Switching,

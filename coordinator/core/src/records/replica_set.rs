@@ -81,7 +81,7 @@ fn validate_replica_set(set: &ReplicaSet) -> Result<(), String> {
         (Phase::Stable | Phase::Switching { .. } | Phase::Establishing, None) => {
             refuse("this phase needs a primary")
         }
-        (Phase::Switching { candidate }, Some(primary)) if candidate == primary => {
+        (Phase::Switching { candidate, .. }, Some(primary)) if candidate == primary => {
             refuse("the candidate is the primary already")
         }
         _ => Ok(()),

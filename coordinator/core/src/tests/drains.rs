@@ -62,7 +62,14 @@ fn a_drained_primary_hands_over_where_another_is_fit() {
         match then {
             HandsOverTo(index) => {
                 let candidate = alias(index);
-                assert_eq!(stage.set(0).phase, Phase::Switching { candidate }, "{case}");
+                assert_eq!(
+                    stage.set(0).phase,
+                    Phase::Switching {
+                        candidate,
+                        holds: true
+                    },
+                    "{case}"
+                );
                 assert!(stage.kinds().contains(&"switchover.drain".to_owned()));
             }
             Stays(words) => {
@@ -159,7 +166,13 @@ fn a_primary_that_is_about_to_be_stopped_hands_over() {
     stage.everybody_reports();
     stage.pass(SWITCHOVER_MS, &[]);
     let candidate = alias(2);
-    assert_eq!(stage.set(0).phase, Phase::Switching { candidate });
+    assert_eq!(
+        stage.set(0).phase,
+        Phase::Switching {
+            candidate,
+            holds: true
+        }
+    );
     assert!(stage.kinds().contains(&"switchover.drain".to_owned()));
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vt_proto::routing::{RoutingSnapshot, RoutingUpdate};
+use vt_proto::routing::RoutingUpdate;
 
 use super::*;
 use crate::health::lag_step;
@@ -250,12 +250,7 @@ proptest! {
                 prop_assert_eq!(&known, &*next.snapshot);
             }
         }
-        let scratch = routing::snapshot(Sources {
-            state: &stage.core.state,
-            members: &stage.core.members,
-            health: &stage.core.health,
-            now: stage.now,
-        });
+        let scratch = stage.scratch_routes();
         let last = &updates.last().unwrap().snapshot;
         prop_assert_eq!(content(last), content(&scratch));
     }

@@ -107,6 +107,67 @@ fn a_switchover_hands_over_or_is_taken_back() {
 }
 
 #[test]
+fn writes_are_slowed_until_the_candidate_is_near_and_then_held() {
+    // What it has to apply, for how long, and whether writes are held then.
+    let table: &[(&str, u64, bool)] = &[
+        ("A:1-50", 0, true),
+        ("A:1-46", 0, true),
+        ("A:1-45", 0, false),
+        ("A:1-10", 900, false),
+        ("A:1-10", 1_200, true),
+    ];
+    for (executed, after_ms, held) in table {
+        let mut stage = Stage::stable(1);
+        stage.position(1, executed, "A:1-50");
+        stage.reports(1);
+        let command = ask_for(&stage, 1);
+        stage.submit(command).unwrap();
+        stage.pass(*after_ms, &[]);
+        let case = format!("{executed} after {after_ms} ms");
+        let Phase::Switching { holds, .. } = stage.set(0).phase else {
+            panic!("{case}: {:?}", stage.set(0).phase);
+        };
+        assert_eq!(holds, *held, "{case}");
+        let goal = stage.core.desired(&alias(0)).unwrap().goal;
+        assert_eq!(matches!(goal, Goal::Demote { .. }), *held, "{case}");
+        let shown = match held {
+            true => ServingState::Moving,
+            false => ServingState::Slowed,
+        };
+        let routes = stage.scratch_routes();
+        assert_eq!(routes.replica_sets[0].state, shown, "{case}");
+        let said = stage.kinds().contains(&"switchover.hold".to_owned());
+        assert_eq!(said, *after_ms > 1_000, "{case}");
+    }
+    // As soon as it has caught up.
+    let mut stage = Stage::stable(1);
+    stage.position(1, "A:1-10", "A:1-50");
+    stage.reports(1);
+    let command = ask_for(&stage, 1);
+    stage.submit(command).unwrap();
+    stage.position(1, "A:1-51", "A:1-52");
+    stage.reports(1);
+    assert!(matches!(
+        stage.set(0).phase,
+        Phase::Switching { holds: true, .. }
+    ));
+}
+
+fn ask_for(stage: &Stage, candidate: u32) -> Command {
+    let (state, health) = (stage.core.state(), stage.core.health());
+    let candidate = Some(alias(candidate));
+    intent::switchover(
+        state,
+        health,
+        &set_name(0),
+        candidate.as_ref(),
+        "asked",
+        stage.now,
+    )
+    .unwrap()
+}
+
+#[test]
 fn a_demotion_of_an_earlier_switchover_does_not_count() {
     let mut stage = Stage::stable(1);
     stage.report(0).demoted = Some(stage.core.desired(&alias(0)).unwrap().generation);

@@ -60,7 +60,8 @@ fn outcome(primary: Probes, ackers: [DiskState; 2], after_ms: u64, expected: The
             assert_eq!(
                 stage.set(0).phase,
                 Phase::Switching {
-                    candidate: alias(1)
+                    candidate: alias(1),
+                    holds: true,
                 },
                 "{case}"
             );
@@ -68,7 +69,14 @@ fn outcome(primary: Probes, ackers: [DiskState; 2], after_ms: u64, expected: The
         }
         Then::HandOverForLoad => {
             let candidate = alias(1);
-            assert_eq!(stage.set(0).phase, Phase::Switching { candidate }, "{case}");
+            assert_eq!(
+                stage.set(0).phase,
+                Phase::Switching {
+                    candidate,
+                    holds: true
+                },
+                "{case}"
+            );
             assert_eq!(stage.kinds().last().unwrap(), "switchover.load", "{case}");
         }
         Then::Alarm(words) => {

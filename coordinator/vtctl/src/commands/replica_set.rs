@@ -317,6 +317,7 @@ mod tests {
         let stable = || Phase::Stable(wire::Stable {});
         let switching = Phase::Switching(wire::Switching {
             candidate: "zone1-1".to_owned(),
+            holds: true,
         });
         let establishing = Phase::Establishing(wire::Establishing {});
         let before = set(3, stable(), true, 10);

@@ -175,12 +175,11 @@ fn every_kind_of_record_is_in_the_document() {
         value: Some(RecordValue { value: Some(value) }),
     };
     let text = |text: &str| text.to_owned();
-    let endpoint = wire::Endpoint {
-        host: text("db1"),
-        port: 3306,
-    };
+    let (host, port) = (text("db1"), 3306);
+    let endpoint = wire::Endpoint { host, port };
     let switching = wire::phase::Phase::Switching(wire::Switching {
         candidate: text("zone1-101"),
+        ..Default::default()
     });
     let values = [
         Value::Cell(wire::Cell {
