@@ -108,6 +108,8 @@ pub enum Action {
     LockOut {
         tablets: Vec<TabletAlias>,
     },
+    /// Begin a new binary log: whoever replicates from here finds the place where it goes on without reading all that is before.
+    RotateBinaryLog,
     EnableSourceSemiSync {
         acks: u32,
     },
@@ -139,6 +141,8 @@ impl Action {
     pub fn limit_ms(&self) -> u64 {
         match self {
             Action::CutSessions => 300,
+            // Writers wait for it, and without it they wait little longer.
+            Action::RotateBinaryLog => 500,
             // 300 ms for the statement, and the wait for its certain end after a kill.
             Action::CloseServer | Action::CloseForDemotion => 4_000,
             // Two times rpl_stop_replica_timeout = 2 s.
@@ -182,6 +186,7 @@ impl Action {
             Action::SetReplicaSemiSync { .. } => "set-replica-semi-sync",
             Action::SettleAccounts { .. } => "settle-accounts",
             Action::LockOut { .. } => "lock-out",
+            Action::RotateBinaryLog => "rotate-binary-log",
             Action::EnableSourceSemiSync { .. } => "enable-source-semi-sync",
             Action::DisableSourceSemiSync => "disable-source-semi-sync",
             Action::StartWork(_) => "start-work",

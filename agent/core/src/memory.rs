@@ -73,6 +73,8 @@ pub struct Memory {
     pub work: Option<Work>,
     /// The latest work that failed, and when.
     pub work_failure: Option<(Work, String, u64)>,
+    /// The epoch and life for which a new binary log was begun, or could not be.
+    pub rotated: Option<(Epoch, Incarnation)>,
     /// The epoch and life whose first row was acknowledged.
     pub term_row: Option<(Epoch, Incarnation)>,
     /// The desired state with `confirm` under which a row was written and acknowledged.
@@ -240,6 +242,9 @@ impl Memory {
         now_ms: u64,
     ) {
         self.note_accounts(action, incarnation, outcome.is_ok());
+        if *action == Action::RotateBinaryLog {
+            self.rotated = Some((promised, incarnation));
+        }
         if let Err(error) = outcome {
             let before = self.failure.take().filter(|past| past.action == *action);
             self.failure = Some(Failure {

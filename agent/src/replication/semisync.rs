@@ -9,6 +9,9 @@ const TIMEOUT_MS: u64 = 1_000_000_000_000_000_000;
 /// Switching off waits for the receiver of acknowledgements, up to a second.
 const SWITCH_LIMIT: Duration = Duration::from_secs(4);
 
+/// It waits for commits under way, which take as long as their disk; writers wait for it.
+const ROTATE_LIMIT: Duration = Duration::from_millis(400);
+
 /// Each commit waits for `acks` replicas from now on, for ever.
 pub async fn enable_source(conn: &mut AdminConn, acks: u32) -> Result<(), AdminError> {
     let statement = format!(
@@ -19,6 +22,11 @@ pub async fn enable_source(conn: &mut AdminConn, acks: u32) -> Result<(), AdminE
          GLOBAL rpl_semi_sync_source_enabled = ON"
     );
     conn.execute_within(&statement, SWITCH_LIMIT).await
+}
+
+/// The present binary log ends and a new one begins. It is written into none.
+pub async fn rotate_binary_log(conn: &mut AdminConn) -> Result<(), AdminError> {
+    conn.execute_within("FLUSH BINARY LOGS", ROTATE_LIMIT).await
 }
 
 /// Only on a closed server without waiting commits: it would release them.

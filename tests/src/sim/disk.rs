@@ -164,6 +164,7 @@ impl Host {
             | Action::CutTail { .. }
             | Action::Clone { .. }
             | Action::SettleAccounts { .. }
+            | Action::RotateBinaryLog
             | Action::LockOut { .. } => true,
             _ => false,
         }

@@ -74,6 +74,9 @@ fn open(
     server: &Server,
     primaryship: Option<&Primaryship>,
 ) -> Step {
+    if must_rotate(view, server) {
+        return view.attempt(Action::RotateBinaryLog);
+    }
     if let Some(step) = drain(view, order, server) {
         return step;
     }
@@ -117,6 +120,15 @@ fn open(
             incarnation: view.observed.incarnation,
         },
     )
+}
+
+/// A replica that connects makes its source read the binary log from its beginning to where the replica goes on, before it
+/// acknowledges anything. A mysqld that has just started has begun a new one; one that replicated may have filled a gigabyte. It
+/// is tried once, before replicas connect: without commits that wait for acknowledgements it takes as long as a commit.
+fn must_rotate(view: &View<'_>, server: &Server) -> bool {
+    server.channel.is_some()
+        && !server.source_semi_sync
+        && view.memory.rotated != Some((view.epoch, view.observed.incarnation))
 }
 
 /// Apply everything: what was acknowledged in the epochs before, and what else has arrived. The channel stays, its IO thread

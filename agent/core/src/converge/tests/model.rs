@@ -11,7 +11,6 @@ impl Host {
         let own = self.persisted.promised;
         match action {
             Action::Persist(record) => self.persisted.apply(record),
-            Action::KeepOrder { .. } => {}
             Action::StartMysqld => self.start(),
             Action::KillMysqld => self.down(),
             Action::WriteFenceMarker { epoch } => self.observed.fence_marker = Some(*epoch),
@@ -60,6 +59,7 @@ impl Host {
                 self.channel().source = source.clone();
             }
             Action::SettleAccounts { .. } | Action::LockOut { .. } => {}
+            Action::RotateBinaryLog => assert!(!self.server().source_semi_sync, "would wait"),
             Action::SetReplicaSemiSync { enabled } => self.server().replica_semi_sync = *enabled,
             Action::EnableSourceSemiSync { acks } => {
                 self.server().source_semi_sync = true;
@@ -67,7 +67,7 @@ impl Host {
             }
             Action::DisableSourceSemiSync => self.server().source_semi_sync = false,
             Action::CutTail { .. } | Action::Clone { .. } | Action::InitialiseDataDirectory => {}
-            Action::StartWork(_) => {}
+            Action::StartWork(_) | Action::KeepOrder { .. } => {}
         }
         self.now_ms += 10;
         self.memory
@@ -124,6 +124,7 @@ fn a_replica_becomes_primary() {
     assert_eq!(
         host.run(),
         [
+            "rotate-binary-log",
             "enable-source-semi-sync",
             "persist",
             "write-role-marker",

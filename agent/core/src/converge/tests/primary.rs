@@ -10,6 +10,37 @@ use super::{
 
 fn chosen(h: &mut Host) {
     h.order(5, primary_goal());
+    h.memory.rotated = Some((Epoch(5), h.observed.incarnation));
+}
+
+#[test]
+fn a_new_primary_begins_a_new_binary_log() {
+    check_all(vec![
+        (
+            "replicas do not wait for what an earlier primary wrote",
+            Host::replica,
+            |h| h.order(5, primary_goal()),
+            Do(Action::RotateBinaryLog),
+        ),
+        (
+            "it waits for no commit that waits",
+            Host::replica,
+            |h| {
+                h.order(5, primary_goal());
+                h.server().source_semi_sync = true;
+            },
+            Do(Action::StopIoThread),
+        ),
+        (
+            "a mysqld that has just started has a new one",
+            Host::replica,
+            |h| {
+                h.order(5, primary_goal());
+                h.server().channel = None;
+            },
+            Do(Action::EnableSourceSemiSync { acks: 1 }),
+        ),
+    ]);
 }
 
 #[test]
