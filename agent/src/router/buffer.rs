@@ -22,7 +22,7 @@ pub const HELD_BYTES_DEFAULT: usize = 64 << 20;
 
 /// Between two writes to a primary that hands over soon: slow enough for its successor to catch up, and writers that ask for
 /// the longest gap between two writes see less than the handing over itself takes.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(4);
 
 /// Bounds of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
