@@ -90,6 +90,8 @@ pub struct RouterConfig {
     pub tls: Option<TlsFiles>,
     /// Statements that take longer are ended.
     pub statement_time_max: Option<Duration>,
+    /// How long a read waits on a replica for what its session wrote; zero: it does not. `None`: the router's default.
+    pub read_wait: Option<Duration>,
 }
 
 /// How log lines look.
@@ -256,6 +258,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         }
     };
     let statement_time_max = section.seconds("statement_time_max_s");
+    let read_wait = section.milliseconds("read_wait_ms");
     if let Some(users_file) = users_file.as_deref() {
         section.check_secret_file("users_file", users_file);
     }
@@ -265,6 +268,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         users_file: users_file?,
         tls,
         statement_time_max,
+        read_wait,
     })
 }
 

@@ -34,6 +34,7 @@ pub use self::pool::connection::Credentials;
 
 use self::buffer::Hold;
 use self::digests::Digests;
+use self::executor::reads::READ_WAIT_DEFAULT;
 use self::metrics::Metrics;
 use self::processlist::Processlist;
 use self::session::Phase;
@@ -71,6 +72,8 @@ pub struct Config {
     pub replica_lag_ms_max: Option<u64>,
     /// Statements that take longer are ended; `None`: no limit.
     pub statement_time_max: Option<Duration>,
+    /// How long a read waits on a replica for what its session wrote, before the primary answers it; zero: it does not.
+    pub read_wait: Duration,
 }
 
 impl Config {
@@ -91,6 +94,7 @@ impl Config {
             hold: HoldLimits::default(),
             replica_lag_ms_max: None,
             statement_time_max: None,
+            read_wait: READ_WAIT_DEFAULT,
         }
     }
 }
@@ -109,6 +113,7 @@ pub(crate) struct Shared {
     hold: Arc<Hold>,
     replica_lag_ms_max: Option<u64>,
     statement_time_max: Option<Duration>,
+    read_wait: Duration,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
@@ -147,6 +152,7 @@ impl Router {
             hold: Hold::new(config.hold, metrics.clone()),
             replica_lag_ms_max: config.replica_lag_ms_max,
             statement_time_max: config.statement_time_max,
+            read_wait: config.read_wait,
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),

@@ -21,5 +21,7 @@ mod files;
 mod processes;
 #[path = "router_mysqld/protocol.rs"]
 mod protocol;
+#[path = "router_mysqld/reads.rs"]
+mod reads;
 #[path = "router_mysqld/sessions.rs"]
 mod sessions;

@@ -134,6 +134,17 @@ impl Section {
         }
     }
 
+    /// A whole number of milliseconds, at most a minute; `None` where it is missing.
+    pub(super) fn milliseconds(&mut self, key: &str) -> Option<Duration> {
+        match self.table.remove(key)? {
+            toml::Value::Integer(ms @ 0..=60_000) => Some(Duration::from_millis(ms.unsigned_abs())),
+            _ => {
+                self.wrong(key, "must be a whole number of milliseconds, 60000 at most");
+                None
+            }
+        }
+    }
+
     pub(super) fn endpoints(&mut self, key: &str) -> Vec<Endpoint> {
         let Some(toml::Value::Array(items)) = self.table.remove(key) else {
             self.wrong(key, "must be a list of \"host:port\"");

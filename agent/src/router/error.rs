@@ -28,6 +28,8 @@ pub const BACKEND_REFUSED: ErrorCode = 9008;
 pub const DIAGNOSTICS_LOST: ErrorCode = 9009;
 /// The statement names keyspaces of several replica sets.
 pub const SEVERAL_REPLICA_SETS: ErrorCode = 9010;
+/// The replica that the session is bound to has not applied what the session wrote.
+pub const REPLICA_BEHIND: ErrorCode = 9011;
 
 /// An error for the client.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -65,6 +67,10 @@ pub enum RouterError {
         replica_set: String,
         kind: &'static str,
     },
+    #[error(
+        "vitrail: the replica of {replica_set} that this session keeps did not apply within {waited_ms} ms what the session wrote; repeat it, or read from the primary"
+    )]
+    ReplicaBehind { replica_set: String, waited_ms: u64 },
     #[error("vitrail: the server at {endpoint} refuses the router: {reason}")]
     BackendRefused { endpoint: String, reason: String },
     #[error(
@@ -149,6 +155,7 @@ impl RouterError {
             Self::HoldFull { .. } => HOLD_FULL,
             Self::PoolExhausted { .. } => POOL_EXHAUSTED,
             Self::NoReplica { .. } => NO_REPLICA,
+            Self::ReplicaBehind { .. } => REPLICA_BEHIND,
             Self::BackendRefused { .. } | Self::BackendProtocol { .. } => BACKEND_REFUSED,
             Self::DiagnosticsLost => DIAGNOSTICS_LOST,
             Self::SeveralReplicaSets { .. } => SEVERAL_REPLICA_SETS,

@@ -4,6 +4,7 @@
 //! never reads SQL text: the session says what it needs to know.
 
 pub mod attempt;
+pub mod reads;
 pub mod relay;
 pub mod route;
 pub mod single;
@@ -42,6 +43,9 @@ pub struct Worker {
     pub replica_lag_ms_max: Option<u64>,
     /// A statement that takes longer is ended.
     pub statement_time_max: Option<Duration>,
+    /// How long a read waits on a replica for what its session wrote; zero: it does not.
+    pub read_wait: Duration,
+    pub applied: reads::Applied,
     pub digests: Arc<ThreadDigests>,
     pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
 }

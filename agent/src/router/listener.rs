@@ -73,6 +73,8 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         metrics: shared.metrics.clone(),
         replica_lag_ms_max: shared.replica_lag_ms_max,
         statement_time_max: shared.statement_time_max,
+        read_wait: shared.read_wait,
+        applied: Default::default(),
         digests: shared.digests.join(),
         shunned: Default::default(),
     });

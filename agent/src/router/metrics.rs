@@ -52,6 +52,21 @@ pub struct ErrorLabels {
     pub class: ErrorClass,
 }
 
+/// What became of a read on a replica by a session that had written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are label values")]
+pub enum ReadOutcome {
+    /// The replica was asked and had what the session wrote.
+    awaited,
+    /// It had not in time: the primary answered instead.
+    behind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReadLabels {
+    pub outcome: ReadOutcome,
+}
+
 /// State of pooled connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are label values")]
@@ -72,6 +87,7 @@ pub struct Metrics {
     pub client_connections_accepted: Counter,
     pub queries: Family<QueryLabels, Counter>,
     pub errors: Family<ErrorLabels, Counter>,
+    pub reads_of_own_writes: Family<ReadLabels, Counter>,
     pub pool: Family<PoolLabels, Gauge>,
     pub held: Gauge,
     pub held_seconds: Counter<f64, AtomicU64>,
@@ -97,6 +113,7 @@ impl Default for Metrics {
             client_connections_accepted: Counter::default(),
             queries,
             errors: Family::default(),
+            reads_of_own_writes: Family::default(),
             pool: Family::default(),
             held: Gauge::default(),
             held_seconds: Counter::default(),
@@ -125,6 +142,11 @@ impl Metrics {
             "errors",
             "Errors sent to applications by class",
             self.errors.clone(),
+        );
+        registry.register(
+            "reads_of_own_writes",
+            "Reads that waited for a replica to have what their session wrote, by outcome",
+            self.reads_of_own_writes.clone(),
         );
         registry.register(
             "pool_connections",
@@ -156,6 +178,11 @@ impl Metrics {
 
     pub fn count_error(&self, class: ErrorClass) {
         self.errors.get_or_create(&ErrorLabels { class }).inc();
+    }
+
+    pub fn count_read(&self, outcome: ReadOutcome) {
+        let labels = ReadLabels { outcome };
+        self.reads_of_own_writes.get_or_create(&labels).inc();
     }
 
     #[must_use]

@@ -34,6 +34,8 @@ pub enum Role {
     Primary,
     Replica,
     Rdonly,
+    /// Replicas for what reads alone and outside of transactions, the primary for everything else.
+    Split,
 }
 
 impl Role {
@@ -43,6 +45,7 @@ impl Role {
             Self::Primary => "primary",
             Self::Replica => "replica",
             Self::Rdonly => "rdonly",
+            Self::Split => "split",
         }
     }
 }
@@ -74,12 +77,46 @@ pub fn parse_database(text: &[u8]) -> Option<Database> {
         Some((name, "primary")) => (name, Role::Primary),
         Some((name, "replica")) => (name, Role::Replica),
         Some((name, "rdonly")) => (name, Role::Rdonly),
+        Some((name, "split")) => (name, Role::Split),
         Some(_) => return None,
     };
     Some(Database::Keyspace {
         name: name.to_owned(),
         role,
     })
+}
+
+/// The newest transaction that a session wrote, as its server named it: what replicas apply in order contains all before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    text: String,
+}
+
+impl Written {
+    /// Reads a GTID or a set of them. `None`: it is neither.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-:,_ \n".contains(byte);
+        let text = std::str::from_utf8(text).ok()?;
+        let is_set = !text.is_empty() && text.bytes().all(|byte| is_known(&byte));
+        is_set.then(|| Self {
+            text: text.replace('\n', ""),
+        })
+    }
+
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The server and the number there, where it is one transaction.
+    #[must_use]
+    pub fn last(&self) -> Option<(&[u8], u64)> {
+        let (source, number) = self.text.rsplit_once(':')?;
+        let is_one = !source.contains(',');
+        let number = number.parse().ok().filter(|_| is_one)?;
+        Some((source.as_bytes(), number))
+    }
 }
 
 /// A prepared statement of the session, to be prepared anew wherever it runs.
@@ -164,6 +201,8 @@ pub struct State {
     pub pins: Pins,
     /// A statement was answered by a server since the session began.
     pub has_run: bool,
+    /// Reads of this session are to find it.
+    pub written: Option<Written>,
     /// The transaction was cut: every statement gets this error until ROLLBACK.
     pub broken: Option<RouterError>,
     pub statements: BTreeMap<u32, Prepared>,
@@ -188,6 +227,7 @@ impl State {
             lex: LexOptions::default(),
             pins: Pins::default(),
             has_run: false,
+            written: None,
             broken: None,
             statements: BTreeMap::new(),
             next_statement_id: 1,
@@ -212,6 +252,7 @@ impl State {
         self.status = ServerStatus::AUTOCOMMIT;
         self.pins = Pins::default();
         self.has_run = false;
+        self.written = None;
         self.place = None;
         self.broken = None;
         self.statements.clear();
@@ -253,8 +294,13 @@ impl State {
     pub fn record(&mut self, session_state: &[u8]) -> bool {
         let mut changed = None;
         for change in SessionChanges::new(session_state).flatten() {
-            let SessionChange::SystemVariable { name, value } = change else {
-                continue;
+            let (name, value) = match change {
+                SessionChange::SystemVariable { name, value } => (name, value),
+                SessionChange::Gtids(gtids) => {
+                    self.written = Written::parse(gtids).or_else(|| self.written.take());
+                    continue;
+                }
+                _ => continue,
             };
             if !is_tracked(name) || !is_replayable(value) {
                 self.pins.state = true;
@@ -274,6 +320,22 @@ impl State {
             self.settings = Rc::new(settings);
         }
         has_changed
+    }
+
+    /// The role that its database names.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match &self.database {
+            Some(Database::Keyspace { role, .. }) => *role,
+            _ => Role::Primary,
+        }
+    }
+
+    /// Did the client ask to be told the GTIDs of what it writes?
+    #[must_use]
+    pub fn wants_gtids(&self) -> bool {
+        let asked = self.settings.get(&b"session_track_gtids"[..]);
+        asked.is_some_and(|value| !value.eq_ignore_ascii_case(b"OFF"))
     }
 
     /// The flags that a connection for this session must have.
@@ -309,12 +371,35 @@ mod tests {
             parse_database(b"shop@rdonly"),
             keyspace("shop", Role::Rdonly)
         );
+        assert_eq!(parse_database(b"shop@split"), keyspace("shop", Role::Split));
         assert_eq!(parse_database(b"shop@none"), None);
         assert_eq!(parse_database(b"\xff"), None);
         assert_eq!(
             parse_database(b"SYS"),
             Some(Database::System("sys".to_owned()))
         );
+    }
+
+    #[test]
+    fn what_was_written_last_is_kept() {
+        for (text, expected) in [
+            (&b"a-b:7"[..], Some(("a-b", 7))),
+            (b"a-b:tag:7", Some(("a-b:tag", 7))),
+            (b"a-b:1-7", None),
+            (b"a-b:1-7,\nc-d:4", None),
+        ] {
+            let written = Written::parse(text).unwrap();
+            let last = written.last();
+            let expected = expected.map(|(source, number)| (source.as_bytes(), number));
+            assert_eq!(last, expected);
+        }
+        assert_eq!(
+            Written::parse(b"a-b:1-7,\nc-d:4").unwrap().text(),
+            "a-b:1-7,c-d:4"
+        );
+        for text in [&b""[..], b"a'b", b"\xff"] {
+            assert_eq!(Written::parse(text), None);
+        }
     }
 
     #[test]

@@ -31,7 +31,16 @@ pub struct Mysqld {
     child: Child,
     directory: TempDir,
     pub port: u16,
+    binary_log: &'static [&'static str],
 }
+
+const NO_BINARY_LOG: &[&str] = &["--skip-log-bin"];
+/// What a source and a replica need.
+const BINARY_LOG: &[&str] = &[
+    "--log-bin=binlog",
+    "--gtid-mode=ON",
+    "--enforce-gtid-consistency=ON",
+];
 
 /// The same server that an agent would find.
 pub fn program() -> PathBuf {
@@ -69,7 +78,7 @@ async fn template() -> PathBuf {
         .status()
         .unwrap();
     assert!(status.success(), "mysqld --initialize-insecure failed");
-    let mut server = Mysqld::on(directory).await;
+    let mut server = Mysqld::on(directory, NO_BINARY_LOG).await;
     let mut admin = server.admin().await;
     for sql in [
         "CREATE USER router@'%' IDENTIFIED BY 'router-password'",
@@ -103,22 +112,45 @@ impl Mysqld {
         let directory = TempDir::new().unwrap();
         let template = template().await;
         copy(&template, &directory.path().join("data"));
-        Self::on(directory).await
+        Self::on(directory, NO_BINARY_LOG).await
     }
 
-    async fn on(directory: TempDir) -> Self {
+    /// One that can be a source or a replica, with an identity of its own.
+    pub async fn start_logging() -> Self {
+        let directory = TempDir::new().unwrap();
+        let template = template().await;
+        copy(&template, &directory.path().join("data"));
+        std::fs::remove_file(directory.path().join("data/auto.cnf")).unwrap();
+        Self::on(directory, BINARY_LOG).await
+    }
+
+    /// Replicates from `source` from now on.
+    pub async fn follow(&self, source: &Mysqld) {
+        let change = format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, SOURCE_USER='router', \
+             SOURCE_PASSWORD='router-password', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
+            source.port
+        );
+        let mut admin = self.admin().await;
+        for sql in [&change, "START REPLICA", "SET GLOBAL super_read_only = 1"] {
+            admin.query_drop(sql).await.unwrap();
+        }
+    }
+
+    async fn on(directory: TempDir, binary_log: &'static [&'static str]) -> Self {
         let port = free_port();
-        let child = Self::spawn(&directory, port);
+        let child = Self::spawn(&directory, port, binary_log);
         let server = Self {
             child,
             directory,
             port,
+            binary_log,
         };
         server.admin().await.disconnect().await.unwrap();
         server
     }
 
-    fn spawn(directory: &TempDir, port: u16) -> Child {
+    fn spawn(directory: &TempDir, port: u16, binary_log: &[&str]) -> Child {
         let path = |name: &str| directory.path().join(name).display().to_string();
         Command::new(program())
             .args([
@@ -126,8 +158,9 @@ impl Mysqld {
                 "--user=root",
                 "--bind-address=127.0.0.1",
                 "--mysqlx=OFF",
-                "--skip-log-bin",
             ])
+            .args(binary_log)
+            .arg(format!("--server-id={port}"))
             .args([
                 "--secure-file-priv=NULL",
                 "--performance-schema=OFF",
@@ -207,7 +240,7 @@ impl Mysqld {
 
     /// Starts it again after [`Self::kill`].
     pub async fn restart(&mut self) {
-        self.child = Self::spawn(&self.directory, self.port);
+        self.child = Self::spawn(&self.directory, self.port, self.binary_log);
         self.admin().await.disconnect().await.unwrap();
     }
 }

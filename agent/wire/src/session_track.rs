@@ -95,9 +95,39 @@ impl<'a> Iterator for SessionChanges<'a> {
     }
 }
 
+/// The items without GTIDs. `None`: there are none among them, or they are malformed.
+#[must_use]
+pub fn without_gtids(session_state: &[u8]) -> Option<Vec<u8>> {
+    const GTIDS: u8 = 3;
+    let mut kept = Vec::new();
+    let mut rest = session_state;
+    while !rest.is_empty() {
+        let mut reader = Reader::new(rest);
+        let kind = reader.u8().ok()?;
+        reader.lenenc_bytes().ok()?;
+        let behind = reader.rest();
+        if kind != GTIDS {
+            kept.extend_from_slice(&rest[..rest.len() - behind.len()]);
+        }
+        rest = behind;
+    }
+    (kept.len() < session_state.len()).then_some(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gtids_are_left_out() {
+        let schema = b"\x01\x05\x04shop";
+        let gtids = b"\x03\x05\x00\x03a:7";
+        let with = [&schema[..], gtids, schema].concat();
+        assert_eq!(without_gtids(&with), Some([&schema[..], schema].concat()));
+        assert_eq!(without_gtids(gtids), Some(Vec::new()));
+        assert_eq!(without_gtids(schema), None);
+        assert_eq!(without_gtids(&with[..with.len() - 1]), None);
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -11,6 +11,7 @@ use vt_wire::packet::{HEADER_LENGTH, put_packet};
 use vt_wire::prepared::replace_statement_id;
 use vt_wire::response::{EOF_BYTE, ErrPacket, OK_BYTE, OkPacket};
 use vt_wire::scanner::{Answer, Event, ResponseScanner, Summary};
+use vt_wire::session_track;
 use vt_wire::upload::UploadScanner;
 use vt_wire::{Capabilities, Malformed};
 
@@ -20,7 +21,7 @@ use crate::router::pool::connection::Connection;
 use crate::router::pool::place::Place;
 use crate::router::processlist::Process;
 use crate::router::socket::Channel;
-use crate::router::state::State;
+use crate::router::state::{Role, State};
 
 /// How long a server that was replaced may still finish an answer that has begun.
 const REPLACED_GRACE: Duration = Duration::from_secs(2);
@@ -202,7 +203,7 @@ impl Relay<'_> {
                     changed = Some(self.too_long());
                 }
                 Some(Event::Err(error)) if is_first && start == 0 => {
-                    if let Some(reason) = not_run(&error, self.place.is_primary()) {
+                    if let Some(reason) = not_run(&error, self.must_write()) {
                         self.connection.channel.consume(consumed);
                         return Ok(Pass {
                             ready: 0,
@@ -214,7 +215,7 @@ impl Relay<'_> {
                     if self.state.record(ok.session_state) {
                         self.connection.settings = std::rc::Rc::clone(&self.state.settings);
                     }
-                    changed = without_tracking(&ok, ends_rows, self.state.capabilities);
+                    changed = told(&ok, ends_rows, self.state);
                 }
                 Some(Event::Prepared(statement)) => *prepared = Some(statement),
                 Some(Event::LocalInfile) => {
@@ -248,6 +249,11 @@ impl Relay<'_> {
                 return Ok(Pass { ready, stop });
             }
         }
+    }
+
+    /// A primary takes writes; and where reads alone were sent to a replica, one that writes after all goes there.
+    fn must_write(&self) -> bool {
+        self.place.is_primary() || self.state.role() == Role::Split
     }
 
     /// Which limit it was, in place of the server's word that it was interrupted.
@@ -391,11 +397,19 @@ fn refuses_writes(code: ErrorCode, message: &[u8]) -> bool {
     }
 }
 
-/// The OK without tracker data, for a client that does not understand them.
-fn without_tracking(ok: &OkPacket<'_>, ends_rows: bool, client: Capabilities) -> Option<Vec<u8>> {
-    if client.contains(Capabilities::SESSION_TRACK) {
-        return None;
-    }
+/// The OK as the client shall have it, where that is not as it came: without tracker data for one that does not understand them,
+/// without GTIDs for one that did not ask for them.
+fn told(ok: &OkPacket<'_>, ends_rows: bool, state: &State) -> Option<Vec<u8>> {
+    let client = state.capabilities;
+    let kept = match client.contains(Capabilities::SESSION_TRACK) {
+        true if state.wants_gtids() => return None,
+        true => session_track::without_gtids(ok.session_state)?,
+        false => Vec::new(),
+    };
+    let ok = OkPacket {
+        session_state: &kept,
+        ..*ok
+    };
     let mut payload = Vec::new();
     ok.put(
         &mut payload,

@@ -10,7 +10,8 @@ use vt_proto::routing::{
 };
 use vt_proto::topology::{Endpoint, TabletKind};
 
-use super::Worker;
+use super::reads::role_for;
+use super::{Request, Worker};
 use crate::router::error::RouterError;
 use crate::router::pool::inner::{PoolKey, Purpose};
 use crate::router::pool::place::Place;
@@ -45,22 +46,30 @@ struct Server {
     purpose: Purpose,
 }
 
-/// Finds the place for a statement of `state` that names the keyspaces `schemas`.
-pub fn resolve(worker: &Worker, state: &mut State, schemas: &[String]) -> Resolution {
+/// Finds the place for a statement; `at_primary` if a replica could not answer it.
+pub fn resolve(
+    worker: &Worker,
+    state: &mut State,
+    request: &Request,
+    at_primary: bool,
+) -> Resolution {
+    let schemas = &request.schemas;
+    let role = role_for(state, request, state.role(), at_primary);
     if schemas.is_empty()
         && let Some(place) = &state.place
+        && place.role == role
         && worker.topology.is_current(&place.snapshot)
         && !worker.is_shunned(place.endpoint())
     {
         return Resolution::Ready(Rc::clone(place));
     }
     let snapshot = worker.topology.load();
-    let (set, schema, role) = match find_replica_set(&snapshot, state.database.as_ref(), schemas) {
+    let (set, schema) = match find_replica_set(&snapshot, state.database.as_ref(), schemas) {
         Ok(found) => found,
         Err(error) => return Resolution::Refuse(error),
     };
     let server = match role {
-        Role::Primary => primary(set),
+        Role::Primary | Role::Split => primary(set),
         Role::Replica => replica(worker, set, TabletKind::Replica, state.id),
         Role::Rdonly => replica(worker, set, TabletKind::Rdonly, state.id),
     };
@@ -81,6 +90,7 @@ pub fn resolve(worker: &Worker, state: &mut State, schemas: &[String]) -> Resolu
         replica_set: set.name.clone(),
         bucket: worker.pool.bucket(&key),
         schema: schema.map(Rc::from),
+        role,
         is_slowed: role == Role::Primary && set.state == ServingState::Slowed,
         snapshot: Arc::clone(&snapshot),
     });
@@ -90,21 +100,21 @@ pub fn resolve(worker: &Worker, state: &mut State, schemas: &[String]) -> Resolu
     Resolution::Ready(place)
 }
 
-type Found<'a> = (&'a ReplicaSetRoute, Option<&'a str>, Role);
+type Found<'a> = (&'a ReplicaSetRoute, Option<&'a str>);
 
 fn find_replica_set<'a>(
     snapshot: &'a RoutingSnapshot,
     database: Option<&'a Database>,
     schemas: &[String],
 ) -> Result<Found<'a>, RouterError> {
-    let (own, role) = match database {
-        Some(Database::Keyspace { name, role }) => {
+    let own = match database {
+        Some(Database::Keyspace { name, .. }) => {
             let keyspace = snapshot
                 .keyspace(name)
                 .ok_or_else(|| RouterError::UnknownDatabase(name.clone()))?;
-            (Some(only_shard(keyspace)?), *role)
+            Some(only_shard(keyspace)?)
         }
-        _ => (None, Role::Primary),
+        _ => None,
     };
     let mut named: Option<(&ShardRoute, &str)> = None;
     for schema in schemas {
@@ -138,8 +148,7 @@ fn find_replica_set<'a>(
         Some(name) => snapshot.replica_set(name),
         None => any_replica_set(snapshot),
     };
-    set.map(|set| (set, schema, role))
-        .ok_or(RouterError::NoKeyspace)
+    set.map(|set| (set, schema)).ok_or(RouterError::NoKeyspace)
 }
 
 /// Statements that name no table may go to any primary; one that is open is better than one that moves.

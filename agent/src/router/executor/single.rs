@@ -12,6 +12,7 @@ use vt_wire::scanner::Summary;
 use vt_wire::{ServerStatus, error_code};
 
 use super::attempt::{Attempt, Parts, Why, endpoint_text};
+use super::reads::has_own_writes;
 use super::route::{Resolution, resolve};
 use super::{Failure, PreparedUse, Request, Worker};
 use crate::router::buffer::Place as HoldPlace;
@@ -96,6 +97,8 @@ struct Patience {
     was_broken: bool,
     /// It was its turn to write to a primary that hands over soon.
     had_turn: bool,
+    /// No replica can answer it, or none has what the session wrote.
+    at_primary: bool,
     /// The server had forgotten the prepared statement once; twice is an error.
     was_forgotten: bool,
 }
@@ -124,6 +127,11 @@ async fn before_next(
     patience: &mut Patience,
     why: Why,
 ) -> Result<(), RouterError> {
+    if why == Why::ReadOnly && !place.is_primary() {
+        // It writes although it reads alone by its text.
+        patience.at_primary = true;
+        return Ok(());
+    }
     if why == Why::Broken {
         // What lies idle beside a broken connection is likely broken as well.
         drop(place.bucket.take_stale(Instant::now(), Duration::ZERO));
@@ -154,7 +162,7 @@ async fn acquire(
     patience: &mut Patience,
 ) -> Result<Lease, RouterError> {
     loop {
-        let resolution = resolve(worker, state, &request.schemas);
+        let resolution = resolve(worker, state, request, patience.at_primary);
         if state.lease.is_none() && state.is_bound() {
             // Its connection could not be used again, which was found between two statements.
             survive_loss(state, resolution.replica_set(), request)?;
@@ -168,7 +176,10 @@ async fn acquire(
         }
         if let Some(lease) = state.lease.take() {
             match keep_lease(worker, state, lease, &resolution).await? {
-                Kept::Yes(lease) => return Ok(lease),
+                Kept::Yes(lease) => match check_reads(worker, state, lease, patience).await? {
+                    Some(lease) => return Ok(lease),
+                    None => continue,
+                },
                 Kept::No => continue,
                 Kept::Later => {}
             }
@@ -176,6 +187,13 @@ async fn acquire(
         let place = match resolution {
             Resolution::Ready(place) => place,
             Resolution::Refuse(error) => return Err(error),
+            Resolution::Wait {
+                role: Role::Replica,
+                ..
+            } if state.role() == Role::Split => {
+                patience.at_primary = true;
+                continue;
+            }
             Resolution::Wait { replica_set, role } => {
                 wait(worker, state, &replica_set, request, patience, role).await?;
                 continue;
@@ -187,7 +205,12 @@ async fn acquire(
             () = state.process.interrupted() => return Err(RouterError::Interrupted),
         };
         match lent {
-            Some(connection) => return Ok(Lease { connection, place }),
+            Some(connection) => {
+                let lease = Lease { connection, place };
+                if let Some(lease) = check_reads(worker, state, lease, patience).await? {
+                    return Ok(lease);
+                }
+            }
             None if place.is_primary() => {
                 wait(
                     worker,
@@ -202,6 +225,38 @@ async fn acquire(
             None => worker.shun(place.endpoint()),
         }
     }
+}
+
+/// Lets a read wait until its replica has what the session wrote. `None`: another server has to answer.
+async fn check_reads(
+    worker: &Worker,
+    state: &mut State,
+    mut lease: Lease,
+    patience: &mut Patience,
+) -> Result<Option<Lease>, RouterError> {
+    let has = tokio::select! {
+        biased;
+        has = has_own_writes(worker, state, &mut lease) => has,
+        // The connection is in the middle of the wait: nobody uses it again.
+        () = state.process.interrupted() => return Err(RouterError::Interrupted),
+    };
+    if has == Ok(true) {
+        return Ok(Some(lease));
+    }
+    if state.is_bound() {
+        let replica_set = lease.place.replica_set.to_string();
+        let waited_ms = worker.read_wait.as_millis() as u64;
+        keep_if_whole(worker, state, lease.connection, lease.place);
+        return Err(RouterError::ReplicaBehind {
+            replica_set,
+            waited_ms,
+        });
+    }
+    if has.is_ok() {
+        worker.pool.put_back(&lease.place.bucket, lease.connection);
+    }
+    patience.at_primary = true;
+    Ok(None)
 }
 
 /// May the session go on with the connection it holds?

@@ -10,6 +10,7 @@ use vt_proto::routing::RoutingSnapshot;
 use vt_proto::topology::Endpoint;
 
 use super::inner::{Bucket, Purpose};
+use crate::router::state::Role;
 
 /// A server for a session's statements, and the pool's bucket for it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Place {
     pub schema: Option<Rc<str>>,
     /// Another will take this primary's place soon: new writes come one by one.
     pub is_slowed: bool,
+    /// What it was chosen as.
+    pub role: Role,
 }
 
 impl Place {

@@ -112,11 +112,11 @@ pub fn is_replayable(value: &[u8]) -> bool {
     value.iter().all(|byte| *byte != b'\\' && *byte != b'\0')
 }
 
-/// The assignment that asks for the reports.
+/// The assignment that asks for the reports, also of what the session writes.
 #[must_use]
 pub fn track_assignment() -> String {
     format!(
-        "@@SESSION.session_track_system_variables='{}'",
+        "@@SESSION.session_track_system_variables='{}',@@SESSION.session_track_gtids=OWN_GTID",
         TRACKED.join(",")
     )
 }

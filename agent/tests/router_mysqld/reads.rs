@@ -1,0 +1,171 @@
+//! Reads that replicas answer: who answers what, and that a session finds what it wrote.
+
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use vt_proto::routing::ServingState::Serving;
+use vt_wire::command::CommandByte;
+use vt_wire::packet::HEADER_LENGTH;
+use vt_wire::response::OkPacket;
+use vt_wire::scanner::Answer;
+use vt_wire::session_track::{SessionChange, SessionChanges};
+
+use crate::raw::{NEW, RawClient};
+use crate::server::{Mysqld, TestRouter, code, snapshot};
+
+/// Longer than a replica of an idle machine needs for a row.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Pair {
+    primary: Mysqld,
+    replica: Mysqld,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let (primary, replica) = (Mysqld::start_logging().await, Mysqld::start_logging().await);
+        replica.follow(&primary).await;
+        Self { primary, replica }
+    }
+
+    fn router(&self, read_wait: Duration) -> TestRouter {
+        let router = TestRouter::start(&self.primary, |config| config.read_wait = read_wait);
+        let (primary, replica) = (self.primary.endpoint(), self.replica.endpoint());
+        let routes = snapshot(2, 1, Serving, Some(primary), &[replica]);
+        assert!(router.topology.publish(routes));
+        router
+    }
+
+    async fn at_replica(&self, sql: &str) {
+        self.replica.admin().await.query_drop(sql).await.unwrap();
+    }
+}
+
+async fn connect(router: &TestRouter, database: &str) -> Conn {
+    Conn::new(router.options(database)).await.unwrap()
+}
+
+const INSERT: &str = "INSERT INTO product (name) VALUES ('own')";
+const WHO: &str = "SELECT COUNT(*), @@port FROM product";
+
+/// How many rows there are, and who says so.
+async fn read(app: &mut Conn) -> (u32, u16) {
+    app.query_first(WHO).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_reads_alone_is_answered_by_a_replica_and_all_else_by_the_primary() {
+    let pair = Pair::start().await;
+    let (primary, replica) = (pair.primary.port, pair.replica.port);
+    let router = pair.router(PATIENCE);
+    let mut app = connect(&router, "shop@split").await;
+    assert_eq!(read(&mut app).await, (0, replica));
+    for rows in 1..4 {
+        app.query_drop(INSERT).await.unwrap();
+        assert_eq!(
+            read(&mut app).await,
+            (rows, replica),
+            "it waits for what was written"
+        );
+        let prepared: Option<(u32, u16)> = app.exec_first(WHO, ()).await.unwrap();
+        assert_eq!(prepared, Some((rows, replica)));
+    }
+    app.exec_drop("INSERT INTO product (name) VALUES (?)", ("prepared",))
+        .await
+        .unwrap();
+    let id: Option<u32> = app.query_first("SELECT LAST_INSERT_ID()").await.unwrap();
+    assert_eq!(id, Some(4));
+    for transaction in ["BEGIN", "START TRANSACTION READ ONLY", "SET autocommit = 0"] {
+        app.query_drop(transaction).await.unwrap();
+        assert_eq!(read(&mut app).await, (4, primary), "{transaction}");
+        app.query_drop("COMMIT").await.unwrap();
+    }
+    app.query_drop("SET autocommit = 1").await.unwrap();
+    let port: Option<u16> = app
+        .query_first("SELECT @@port FROM product LIMIT 1 FOR UPDATE")
+        .await
+        .unwrap();
+    assert_eq!(port, Some(primary));
+    // A warning is asked for where it arose.
+    app.query_drop("SELECT 1 / 0, @@port").await.unwrap();
+    let warnings: Vec<(String, u16, String)> = app.query("SHOW WARNINGS").await.unwrap();
+    assert_eq!(warnings.first().map(|warning| warning.1), Some(1365));
+    assert_eq!(read(&mut app).await, (4, replica));
+    app.query_drop("SET @pinned = 1").await.unwrap();
+    assert_eq!(
+        read(&mut app).await,
+        (4, primary),
+        "the session keeps its connection"
+    );
+}
+
+#[tokio::test]
+async fn what_a_replica_has_not_in_time_the_primary_answers() {
+    let pair = Pair::start().await;
+    let (primary, replica) = (pair.primary.port, pair.replica.port);
+    let router = pair.router(Duration::from_millis(20));
+    let mut app = connect(&router, "shop@split").await;
+    pair.at_replica("STOP REPLICA SQL_THREAD").await;
+    app.query_drop(INSERT).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(read(&mut app).await, (1, primary));
+    }
+    let mut stranger = connect(&router, "shop@split").await;
+    assert_eq!(read(&mut stranger).await, (0, replica), "it wrote nothing");
+    // The same where a session reads from replicas by name; what it keeps there, nobody else has.
+    app.query_drop("USE `shop@replica`").await.unwrap();
+    assert_eq!(read(&mut app).await, (1, primary));
+    app.query_drop("USE `shop@rdonly`").await.unwrap();
+    assert_eq!(code(app.query_drop(WHO).await), 9007, "there is none");
+    let mut keeps = connect(&router, "shop@replica").await;
+    keeps.query_drop("SET @kept = 1").await.unwrap();
+    keeps.query_drop("USE shop").await.unwrap();
+    assert_eq!(code(keeps.query_drop(INSERT).await), 9003);
+    pair.at_replica("START REPLICA SQL_THREAD").await;
+    let patient = pair.router(PATIENCE);
+    let mut app = connect(&patient, "shop@split").await;
+    app.query_drop(INSERT).await.unwrap();
+    assert_eq!(read(&mut app).await, (2, replica));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_lost_is_not_missed() {
+    let mut pair = Pair::start().await;
+    let router = pair.router(PATIENCE);
+    let mut app = connect(&router, "shop@split").await;
+    app.query_drop(INSERT).await.unwrap();
+    assert_eq!(read(&mut app).await, (1, pair.replica.port));
+    pair.replica.kill();
+    for _ in 0..3 {
+        assert_eq!(read(&mut app).await, (1, pair.primary.port));
+    }
+    let none = snapshot(3, 1, Serving, Some(pair.primary.endpoint()), &[]);
+    assert!(router.topology.publish(none));
+    assert_eq!(read(&mut app).await, (1, pair.primary.port));
+}
+
+#[tokio::test]
+async fn clients_are_told_gtids_if_they_ask() {
+    let primary = Mysqld::start_logging().await;
+    let router = TestRouter::start(&primary, |_| {});
+    let port = router.handle.local_address().port();
+    let mut app = RawClient::login(port, NEW, "caching_sha2_password");
+    let mut run = |sql: &str| app.command(CommandByte::QUERY, sql.as_bytes(), Answer::Results);
+    let cases = [
+        (None, false),
+        (Some("OWN_GTID"), true),
+        (Some("ALL_GTIDS"), true),
+        (Some("OFF"), false),
+    ];
+    for (setting, is_told) in cases {
+        if let Some(setting) = setting {
+            run(&format!("SET SESSION session_track_gtids = {setting}"));
+        }
+        let (_, wire) = run(INSERT);
+        let ok = OkPacket::parse(&wire[HEADER_LENGTH..], NEW).unwrap();
+        let mut changes = SessionChanges::new(ok.session_state).flatten();
+        let told = changes.any(|change| matches!(change, SessionChange::Gtids(_)));
+        assert_eq!(told, is_told, "{setting:?}");
+    }
+}
