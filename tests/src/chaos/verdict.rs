@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::prelude::Queryable;
 
 use super::{KEYSPACE, bed::Bed, reader::STRANGERS};
 use crate::{
@@ -105,7 +105,7 @@ fn single_writer(
 }
 
 async fn server_id(login: &Login) -> anyhow::Result<String> {
-    let mut session = Conn::new(login.options(None)).await?;
+    let mut session = login.connect(None).await?;
     let id: Option<String> = session
         .query_first("SELECT CAST(@@server_id AS CHAR)")
         .await?;

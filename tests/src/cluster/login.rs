@@ -1,8 +1,17 @@
 //! How to log in: read from a MySQL option file, so that no password stands in a command line.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
+use mysql_async::Conn;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A server that is there answers by then.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Sessions that nobody needs any more have ended by then.
+const CROWDED_TIME_MAX: Duration = Duration::from_secs(30);
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
+const TOO_MANY_CONNECTIONS: u16 = 1040;
 
 /// What the `[client]` group of an option file says.
 #[derive(Clone)]
@@ -61,6 +70,24 @@ impl Login {
             .db_name(database.map(str::to_owned))
             .prefer_socket(false)
             .into()
+    }
+
+    /// Connects. A server without a free connection is tried again: what a fault has left behind comes to its end.
+    pub async fn connect(&self, database: Option<&str>) -> anyhow::Result<Conn> {
+        let deadline = Instant::now() + CROWDED_TIME_MAX;
+        loop {
+            let connecting = timeout(CONNECT_TIME_MAX, Conn::new(self.options(database)));
+            let is_last = Instant::now() >= deadline;
+            match connecting.await.context("wait for a connection")? {
+                Err(mysql_async::Error::Server(error))
+                    if error.code == TOO_MANY_CONNECTIONS && !is_last => {}
+                result => {
+                    return result
+                        .with_context(|| format!("connect to {}:{}", self.host, self.port));
+                }
+            }
+            sleep(CROWDED_PAUSE).await;
+        }
     }
 }
 

@@ -260,7 +260,7 @@ async fn write_once(connection: &mut Conn, id: u64) -> Outcome {
 
 /// All ids that a server has, with the server that wrote each.
 pub async fn found(login: &Login, database: &str) -> anyhow::Result<BTreeMap<u64, String>> {
-    let mut connection = connect(login, database).await?;
+    let mut connection = login.connect(Some(database)).await?;
     let found: Vec<(u64, String)> = connection
         .query("SELECT id, payload FROM acknowledged_write")
         .await
