@@ -4,6 +4,7 @@
 //! never reads SQL text: the session says what it needs to know.
 
 pub mod attempt;
+pub mod patience;
 pub mod reads;
 pub mod relay;
 pub mod route;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use vt_planner::Traits;
-use vt_proto::topology::Endpoint;
+use vt_proto::topology::{Endpoint, TabletKind};
 use vt_wire::command::encode_query;
 use vt_wire::packet::put_packet;
 use vt_wire::result_set::TextResult;
@@ -69,7 +69,7 @@ pub async fn has_own_writes(worker: &Worker, state: &State, lease: &mut Lease) -
     let Some(written) = &state.written else {
         return Ok(true);
     };
-    let is_new_read = lease.place.role == Role::Replica && !state.is_in_transaction();
+    let is_new_read = lease.place.kind == Some(TabletKind::Replica) && !state.is_in_transaction();
     let endpoint = lease.place.endpoint();
     if !is_new_read || worker.read_wait.is_zero() || worker.applied.has(endpoint, written) {
         return Ok(true);

@@ -55,9 +55,14 @@ pub fn resolve(
 ) -> Resolution {
     let schemas = &request.schemas;
     let role = role_for(state, request, state.role(), at_primary);
+    let kind = match role {
+        Role::Primary | Role::Split => None,
+        Role::Replica => Some(TabletKind::Replica),
+        Role::Rdonly => Some(TabletKind::Rdonly),
+    };
     if schemas.is_empty()
         && let Some(place) = &state.place
-        && place.role == role
+        && place.kind == kind
         && worker.topology.is_current(&place.snapshot)
         && !worker.is_shunned(place.endpoint())
     {
@@ -68,10 +73,9 @@ pub fn resolve(
         Ok(found) => found,
         Err(error) => return Resolution::Refuse(error),
     };
-    let server = match role {
-        Role::Primary | Role::Split => primary(set),
-        Role::Replica => replica(worker, set, TabletKind::Replica, state.id),
-        Role::Rdonly => replica(worker, set, TabletKind::Rdonly, state.id),
+    let server = match kind {
+        None => primary(set),
+        Some(kind) => replica(worker, set, kind, state.id),
     };
     let Some(server) = server else {
         return Resolution::Wait {
@@ -90,8 +94,8 @@ pub fn resolve(
         replica_set: set.name.clone(),
         bucket: worker.pool.bucket(&key),
         schema: schema.map(Rc::from),
-        role,
-        is_slowed: role == Role::Primary && set.state == ServingState::Slowed,
+        kind,
+        is_slowed: kind.is_none() && set.state == ServingState::Slowed,
         snapshot: Arc::clone(&snapshot),
     });
     if schemas.is_empty() {

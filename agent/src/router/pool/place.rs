@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use vt_proto::ids::ReplicaSetName;
 use vt_proto::routing::RoutingSnapshot;
-use vt_proto::topology::Endpoint;
+use vt_proto::topology::{Endpoint, TabletKind};
 
 use super::inner::{Bucket, Purpose};
-use crate::router::state::Role;
 
 /// A server for a session's statements, and the pool's bucket for it.
 #[derive(Debug)]
@@ -22,8 +21,8 @@ pub struct Place {
     pub schema: Option<Rc<str>>,
     /// Another will take this primary's place soon: new writes come one by one.
     pub is_slowed: bool,
-    /// What it was chosen as.
-    pub role: Role,
+    /// As what it was chosen: none as the primary.
+    pub kind: Option<TabletKind>,
 }
 
 impl Place {
