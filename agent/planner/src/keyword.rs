@@ -55,7 +55,7 @@ keywords! {
     Tablespace b"TABLESPACE", Temporary b"TEMPORARY", Then b"THEN", To b"TO", Transaction b"TRANSACTION",
     Trigger b"TRIGGER", Triggers b"TRIGGERS", Truncate b"TRUNCATE", Undo b"UNDO", Uninstall b"UNINSTALL",
     Union b"UNION", Unlock b"UNLOCK", Update b"UPDATE", Use b"USE", User b"USER", Using b"USING",
-    Values b"VALUES", Variables b"VARIABLES", View b"VIEW", Vitrail b"VITRAIL", Warnings b"WARNINGS", Where b"WHERE",
+    Values b"VALUES", Variables b"VARIABLES", Vexplain b"VEXPLAIN", View b"VIEW", Vitrail b"VITRAIL", Warnings b"WARNINGS", Where b"WHERE",
     While b"WHILE", Window b"WINDOW", With b"WITH", Work b"WORK", Write b"WRITE", Xa b"XA", Xml b"XML",
 }
 

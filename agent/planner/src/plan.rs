@@ -22,6 +22,8 @@ pub enum Plan {
     ShowProcesslist { full: bool },
     /// SHOW VITRAIL QUERIES: what ran at this router.
     ShowQueries,
+    /// VEXPLAIN: what the router would do with the statement behind the word; no server is asked.
+    Vexplain { from: usize },
     /// KILL: the router's own connection numbers are meant.
     Kill(Kill),
     /// Answer with this error and touch no server.
@@ -68,6 +70,7 @@ impl Plan {
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
             Kind::Show(Show::Processlist { full }) => Plan::ShowProcesslist { full: *full },
             Kind::Show(Show::VitrailQueries) => Plan::ShowQueries,
+            Kind::Vexplain { from } => Plan::Vexplain { from: *from },
             Kind::Kill(kill) => Plan::Kill(*kill),
             _ => Plan::Forward(access(statement)),
         }
@@ -104,6 +107,7 @@ impl fmt::Display for Plan {
             Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),
             Plan::ShowProcesslist { full: true } => write!(formatter, "show full processlist"),
             Plan::ShowQueries => write!(formatter, "show queries"),
+            Plan::Vexplain { .. } => write!(formatter, "vexplain"),
             Plan::Kill(kill) => {
                 let what = if kill.connection {
                     "connection"

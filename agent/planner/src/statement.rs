@@ -76,6 +76,10 @@ pub enum Kind {
         database: Span,
     },
     Show(Show),
+    /// VEXPLAIN: the statement behind it begins there.
+    Vexplain {
+        from: usize,
+    },
     /// EXPLAIN, DESCRIBE, DESC of a table or a statement.
     Explain {
         analyze: bool,

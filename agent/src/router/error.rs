@@ -104,7 +104,7 @@ pub enum RouterError {
     #[error("{}", .0.message())]
     Unsupported(Unsupported),
     #[error(
-        "vitrail: USE, KILL, SHOW DATABASES, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
+        "vitrail: USE, KILL, VEXPLAIN, SHOW DATABASES, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
     )]
     NotAmongSeveral,
     #[error(

@@ -3,6 +3,7 @@
 //! It never talks to a server itself; the executor does. State of the session is data in `state`.
 
 pub mod analysis;
+pub mod explain;
 pub mod handshake;
 pub mod local;
 pub mod prepared;

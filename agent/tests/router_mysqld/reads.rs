@@ -130,6 +130,64 @@ async fn what_a_replica_has_not_in_time_the_primary_answers() {
 }
 
 #[tokio::test]
+async fn what_the_router_would_do_is_told_without_doing_it() {
+    let primary = Mysqld::start_logging().await;
+    let router = TestRouter::start(&primary, |_| {});
+    let mut app = connect(&router, "shop@split").await;
+    app.query_drop(INSERT).await.unwrap();
+    let server = format!("127.0.0.1:{}", primary.port);
+    let cases: [(&str, &[(&str, &str)]); 5] = [
+        (
+            "SELECT 1 FROM product",
+            &[
+                ("plan", "forward read"),
+                ("target", "replica (of split)"),
+                ("replica set", "rs0"),
+                ("server", &server),
+                ("schema there", "shop"),
+                ("connection", "any of the pool"),
+            ],
+        ),
+        (
+            "INSERT INTO product (name) VALUES ('never')",
+            &[("plan", "forward write"), ("target", "primary (of split)")],
+        ),
+        ("SELECT GET_LOCK('a', 1)", &[("traits", "advisory_lock")]),
+        ("SHOW DATABASES", &[("answered by", "this router")]),
+        ("SELECT * FROM elsewhere.t", &[("plan", "forward read")]),
+    ];
+    for (sql, expected) in cases {
+        let rows: Vec<(String, String)> = app.query(format!("VEXPLAIN {sql}")).await.unwrap();
+        for (name, value) in expected {
+            let has = rows.contains(&((*name).to_owned(), (*value).to_owned()));
+            assert!(has, "{sql}: no {name} = {value} in {rows:?}");
+        }
+    }
+    let rows: Vec<(String, String)> = app.query("VEXPLAIN SELECT 1").await.unwrap();
+    let waits = rows.iter().find(|(name, _)| name == "waits for");
+    assert!(
+        waits.is_some_and(|(_, what)| what.contains(":1 for 200 ms")),
+        "{rows:?}"
+    );
+    app.query_drop("BEGIN").await.unwrap();
+    app.query_drop(INSERT).await.unwrap();
+    let rows: Vec<(String, String)> = app.query("VEXPLAIN SELECT 1").await.unwrap();
+    let kept = (
+        "connection".to_owned(),
+        "kept for an open transaction".to_owned(),
+    );
+    assert!(rows.contains(&kept), "{rows:?}");
+    app.query_drop("ROLLBACK").await.unwrap();
+    let count: Option<u32> = app
+        .query_first("SELECT COUNT(*) FROM product")
+        .await
+        .unwrap();
+    assert_eq!(count, Some(1), "nothing of what was explained was done");
+    let several = app.query_drop("VEXPLAIN SELECT 1; SELECT 2").await;
+    assert_eq!(code(several), 1235);
+}
+
+#[tokio::test]
 async fn a_replica_that_is_lost_is_not_missed() {
     let mut pair = Pair::start().await;
     let router = pair.router(PATIENCE);

@@ -26,6 +26,14 @@ mod skew;
 mod unprotected;
 mod writes;
 
+/// Writes are held for this tablet to take over.
+fn handing_over_to(index: u32) -> Phase {
+    Phase::Switching {
+        candidate: alias(index),
+        holds: true,
+    }
+}
+
 /// `A` to `C` are the servers of tablets 0 to 2.
 fn gtids(text: &str) -> GtidSet {
     let uuid = |n: u8| format!("{n:08x}-0000-0000-0000-000000000000");

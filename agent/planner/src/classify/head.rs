@@ -27,6 +27,9 @@ pub(super) fn head(first: Item, cursor: &mut Cursor<'_>) -> Head {
         K::Set => set::head(cursor),
         K::Use => session::use_database(cursor),
         K::Show => session::show(cursor),
+        K::Vexplain => Head::of(Kind::Vexplain {
+            from: first.span.end,
+        }),
         K::Explain | K::Describe | K::Desc => session::explain(cursor),
         K::Prepare | K::Execute | K::Deallocate => session::prepared(first.keyword, cursor),
         K::Handler => Head::with(Kind::Handler, Traits::HANDLER),

@@ -104,6 +104,7 @@ fn is_local(plan: Plan) -> bool {
             | Plan::ShowKeyspaces
             | Plan::ShowProcesslist { .. }
             | Plan::ShowQueries
+            | Plan::Vexplain { .. }
             | Plan::Kill(_)
     )
 }

@@ -48,6 +48,11 @@ impl Session {
                 self.worker.metrics.count_query(QueryKind::local);
                 self.show_queries(sequence).await
             }
+            Plan::Vexplain { from } => {
+                let text = sql[from..analysis.first.span.end].to_vec();
+                self.worker.metrics.count_query(QueryKind::local);
+                self.explain(&text, sequence).await
+            }
             Plan::Kill(kill) => {
                 self.worker.metrics.count_query(QueryKind::local);
                 self.kill_by_text(kill, sequence).await

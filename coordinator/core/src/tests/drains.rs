@@ -61,15 +61,7 @@ fn a_drained_primary_hands_over_where_another_is_fit() {
         stage.pass(1_000, &[]);
         match then {
             HandsOverTo(index) => {
-                let candidate = alias(index);
-                assert_eq!(
-                    stage.set(0).phase,
-                    Phase::Switching {
-                        candidate,
-                        holds: true
-                    },
-                    "{case}"
-                );
+                assert_eq!(stage.set(0).phase, handing_over_to(index), "{case}");
                 assert!(stage.kinds().contains(&"switchover.drain".to_owned()));
             }
             Stays(words) => {
@@ -165,14 +157,7 @@ fn a_primary_that_is_about_to_be_stopped_hands_over() {
     stage.report(0).stop_asked = true;
     stage.everybody_reports();
     stage.pass(SWITCHOVER_MS, &[]);
-    let candidate = alias(2);
-    assert_eq!(
-        stage.set(0).phase,
-        Phase::Switching {
-            candidate,
-            holds: true
-        }
-    );
+    assert_eq!(stage.set(0).phase, handing_over_to(2));
     assert!(stage.kinds().contains(&"switchover.drain".to_owned()));
 }
 

@@ -57,26 +57,11 @@ fn outcome(primary: Probes, ackers: [DiskState; 2], after_ms: u64, expected: The
             assert_eq!(stage.set(0).epoch, Epoch(2), "{case}");
         }
         Then::HandOver => {
-            assert_eq!(
-                stage.set(0).phase,
-                Phase::Switching {
-                    candidate: alias(1),
-                    holds: true,
-                },
-                "{case}"
-            );
+            assert_eq!(stage.set(0).phase, handing_over_to(1), "{case}");
             assert!(stage.kinds().contains(&"switchover.disk".to_owned()));
         }
         Then::HandOverForLoad => {
-            let candidate = alias(1);
-            assert_eq!(
-                stage.set(0).phase,
-                Phase::Switching {
-                    candidate,
-                    holds: true
-                },
-                "{case}"
-            );
+            assert_eq!(stage.set(0).phase, handing_over_to(1), "{case}");
             assert_eq!(stage.kinds().last().unwrap(), "switchover.load", "{case}");
         }
         Then::Alarm(words) => {
