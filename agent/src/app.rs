@@ -263,6 +263,7 @@ fn start_router(
     let mut routing = router::Config::new(section.listen, users, backend);
     routing.statement_time_max = section.statement_time_max;
     routing.read_wait = section.read_wait.unwrap_or(routing.read_wait);
+    routing.slow_statement = section.slow_statement;
     routing.tls = section.tls.as_ref().map(load_tls).transpose()?;
     let registry = registry.sub_registry_with_prefix("vt_router");
     let started = Router::start(routing, topology.clone(), registry);

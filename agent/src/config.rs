@@ -92,6 +92,8 @@ pub struct RouterConfig {
     pub statement_time_max: Option<Duration>,
     /// How long a read waits on a replica for what its session wrote; zero: it does not. `None`: the router's default.
     pub read_wait: Option<Duration>,
+    /// Statements that take so long get a line in the log.
+    pub slow_statement: Option<Duration>,
 }
 
 /// How log lines look.
@@ -259,6 +261,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
     };
     let statement_time_max = section.seconds("statement_time_max_s");
     let read_wait = section.milliseconds("read_wait_ms");
+    let slow_statement = section.milliseconds("slow_statement_ms");
     if let Some(users_file) = users_file.as_deref() {
         section.check_secret_file("users_file", users_file);
     }
@@ -269,6 +272,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         tls,
         statement_time_max,
         read_wait,
+        slow_statement,
     })
 }
 

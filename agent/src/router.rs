@@ -12,6 +12,7 @@ pub mod metrics;
 mod pool;
 mod processlist;
 mod session;
+mod slow_log;
 mod socket;
 mod state;
 pub mod topology;
@@ -74,6 +75,8 @@ pub struct Config {
     pub statement_time_max: Option<Duration>,
     /// How long a read waits on a replica for what its session wrote, before the primary answers it; zero: it does not.
     pub read_wait: Duration,
+    /// Statements that take so long get a line in the log; `None`: none do.
+    pub slow_statement: Option<Duration>,
 }
 
 impl Config {
@@ -95,6 +98,7 @@ impl Config {
             replica_lag_ms_max: None,
             statement_time_max: None,
             read_wait: READ_WAIT_DEFAULT,
+            slow_statement: None,
         }
     }
 }
@@ -114,6 +118,7 @@ pub(crate) struct Shared {
     replica_lag_ms_max: Option<u64>,
     statement_time_max: Option<Duration>,
     read_wait: Duration,
+    slow_statement: Option<Duration>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
@@ -153,6 +158,7 @@ impl Router {
             replica_lag_ms_max: config.replica_lag_ms_max,
             statement_time_max: config.statement_time_max,
             read_wait: config.read_wait,
+            slow_statement: config.slow_statement,
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),

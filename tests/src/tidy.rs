@@ -132,6 +132,7 @@ const LAYERS: &[Layers] = &[
                 "config",
                 "processlist",
                 "digests",
+                "slow_log",
             ],
         ],
     },

@@ -148,6 +148,13 @@ impl ThreadDigests {
         id
     }
 
+    /// Whose statement it is, and what it looks like without its literals.
+    #[must_use]
+    pub fn name(&self, id: DigestId) -> Option<Name> {
+        let table = self.lock();
+        table.digests.get(&id).map(|digest| digest.name.clone())
+    }
+
     /// Counts a statement.
     pub fn record(&self, id: DigestId, outcome: Outcome) {
         if let Some(digest) = self.lock().digests.get_mut(&id) {

@@ -27,6 +27,7 @@ use super::digests::{DigestId, ThreadDigests};
 use super::error::RouterError;
 use super::metrics::Metrics;
 use super::pool::Pool;
+use super::slow_log::SlowLog;
 use super::state::TransactionEnd;
 use super::topology::Topology;
 
@@ -48,6 +49,7 @@ pub struct Worker {
     pub read_wait: Duration,
     pub applied: reads::Applied,
     pub digests: Arc<ThreadDigests>,
+    pub slow_log: SlowLog,
     pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
 }
 

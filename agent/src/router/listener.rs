@@ -18,6 +18,7 @@ use super::error::RouterError;
 use super::executor::Worker;
 use super::pool::Pool;
 use super::session::{End, Phase, Session};
+use super::slow_log::SlowLog;
 use super::socket::{Channel, Socket};
 
 /// Connections that wait to be accepted: a burst of an application that starts.
@@ -76,6 +77,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         read_wait: shared.read_wait,
         applied: Default::default(),
         digests: shared.digests.join(),
+        slow_log: SlowLog::new(shared.slow_statement),
         shunned: Default::default(),
     });
     let sweeper = tokio::task::spawn_local(Rc::clone(&worker.pool).sweep());

@@ -277,11 +277,32 @@ impl Session {
                 affected_rows: summary.map_or(0, |summary| summary.affected_rows),
             };
             self.worker.digests.record(digest, outcome);
+            self.log_if_slow(digest, outcome);
         }
         if let Ok(Summary { error: Some(_), .. }) = &result {
             self.worker.metrics.count_error(ErrorClass::server);
         }
         result
+    }
+
+    /// With the text as the digests know it: literals are nobody's business in a log.
+    fn log_if_slow(&self, digest: DigestId, outcome: Outcome) {
+        let admitted = self.worker.slow_log.admit(outcome.elapsed, Instant::now());
+        let (Some(left_out), Some(name)) = (admitted, self.worker.digests.name(digest)) else {
+            return;
+        };
+        tracing::warn!(
+            took_ms = outcome.elapsed.as_millis(),
+            user = %self.state.user,
+            database = %self.state.database_name(),
+            connection = self.connection_id(),
+            rows = outcome.rows,
+            affected_rows = outcome.affected_rows,
+            is_error = outcome.is_error,
+            left_out,
+            statement = %String::from_utf8_lossy(&name.text),
+            "slow statement"
+        );
     }
 
     pub(super) async fn answer_failure(

@@ -1,6 +1,7 @@
 //! SHOW PROCESSLIST, SHOW VITRAIL QUERIES and KILL, and clients that leave: what runs for nobody is ended at the server.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -275,4 +276,58 @@ async fn what_takes_too_long_is_ended() {
     }
     let kept: Option<u32> = app.query_first("SELECT @kept").await.unwrap();
     assert_eq!(kept, Some(7));
+}
+
+/// What a process writes into its log, for a test to look at.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_slow_is_in_the_log_without_its_literals() {
+    let log = Written::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.slow_statement = Some(Duration::from_millis(300));
+    });
+    let mut app = router.connect().await;
+    app.query_drop("SELECT 'quick'").await.unwrap();
+    app.query_drop("SELECT SLEEP(0.4), 'secret' FROM DUAL")
+        .await
+        .unwrap();
+    app.exec_drop("SELECT SLEEP(?)", (0.4,)).await.unwrap();
+    // A line is written after the answer, and before the next one.
+    app.query_drop("SELECT 'quick'").await.unwrap();
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("slow statement"))
+        .collect();
+    let slept = |line: &str| line.to_ascii_lowercase().contains("sleep");
+    assert!(
+        lines.iter().filter(|line| slept(line)).count() >= 2,
+        "{text}"
+    );
+    for line in lines {
+        assert!(
+            !line.contains("secret") && line.contains("user=app"),
+            "{line}"
+        );
+    }
+    assert!(!text.contains("quick"));
 }
