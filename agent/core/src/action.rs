@@ -108,7 +108,8 @@ pub enum Action {
     LockOut {
         tablets: Vec<TabletAlias>,
     },
-    /// Begin a new binary log unless the present one is short: whoever replicates from here finds the place where it goes on without reading all that is before.
+    /// Begin a new binary log unless the present one is short: whoever replicates from here finds the place where it goes on
+    /// without reading all that is before.
     RotateBinaryLog,
     EnableSourceSemiSync {
         acks: u32,
