@@ -18,9 +18,10 @@ use vt_tls::{dial::connect, files::TlsFiles};
 pub const LEADER_KEY: &str = "vitrail-leader";
 /// A member that does not take a connection so soon is asked later.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// HTTP/2 keepalive: a leader that is gone without a word is noticed after the two together.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// HTTP/2 keepalive: a member that is gone without a word is noticed after the two together. Until then a router does not
+/// learn of a new primary, so together they stay below the second of silence after which the old one is replaced.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(400);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The first pause after a whole round in vain, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
