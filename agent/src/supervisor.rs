@@ -47,6 +47,8 @@ const OBSERVE_PERIOD_STARTING: Duration = Duration::from_millis(30);
 const HOT: Duration = Duration::from_secs(3);
 /// After an action failed and nothing else is due.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+/// What was observed is gone by for so long after an action that changed nothing of it.
+const OBSERVATION_LASTS: Duration = Duration::from_millis(50);
 /// Ends of work that wait to be noted: one runs at a time.
 const WORK_ENDS_MAX: usize = 4;
 
@@ -77,6 +79,8 @@ pub struct Supervisor {
     push: Option<JoinHandle<()>>,
     started: Instant,
     hot_until: Instant,
+    /// What the next look would find, and when the last one was.
+    foreseen: Option<(Observed, Instant)>,
     /// The last refusal and the last blocking that were logged, so that each is logged once.
     logged: (Option<String>, Option<String>),
     metrics: SupervisorMetrics,
@@ -109,6 +113,7 @@ impl Supervisor {
             push: None,
             started: now,
             hot_until: now + HOT,
+            foreseen: None,
             logged: (None, None),
             metrics,
         };
@@ -136,20 +141,34 @@ impl Supervisor {
     async fn round(&mut self) {
         self.take_arrival().await;
         self.take_work_ends();
+        let foreseen = self.foreseen.take().filter(|(_, seen)| {
+            seen.elapsed() < OBSERVATION_LASTS && !self.host.guard_has_spoken()
+        });
+        let is_new = foreseen.is_none();
+        let (observed, seen) = match foreseen {
+            Some(foreseen) => foreseen,
+            None => (self.look().await, Instant::now()),
+        };
+        let step = self.next_step(&observed, self.now_ms());
+        // What is claimed is what was seen after all that it is claimed of.
+        if is_new {
+            self.publish(&observed, &step);
+        }
+        match step.action {
+            Some(action) => self.act(action, observed, seen).await,
+            None => self.wait().await,
+        }
+    }
+
+    async fn look(&mut self) -> Observed {
         let interest = self.interest();
         let io_age_ms = self
             .memory
             .io_started_ms
             .map(|at_ms| self.now_ms().saturating_sub(at_ms));
         let observed = self.host.observe(&interest, io_age_ms).await;
-        let now_ms = self.now_ms();
-        self.memory.look(&observed, now_ms);
-        let step = self.next_step(&observed, now_ms);
-        self.publish(&observed, &step);
-        match step.action {
-            Some(action) => self.act(action, observed).await,
-            None => self.wait().await,
-        }
+        self.memory.look(&observed, self.now_ms());
+        observed
     }
 
     fn next_step(&self, observed: &Observed, now_ms: u64) -> Step {
@@ -302,7 +321,7 @@ impl Supervisor {
     }
 
     /// Carries out one action within its limit. A newer epoch interrupts what may be interrupted; reports go on.
-    async fn act(&mut self, action: Action, observed: Observed) {
+    async fn act(&mut self, action: Action, mut observed: Observed, seen: Instant) {
         let promised = self.state.state().promised;
         let started = Instant::now();
         tracing::info!(action = action.name(), detail = %detail(&action), "begin");
@@ -335,6 +354,8 @@ impl Supervisor {
         }
         if failed {
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        } else if action.foresee(&mut observed) {
+            self.foreseen = Some((observed, seen));
         }
     }
 
@@ -506,6 +527,7 @@ fn end_task(task: Option<JoinHandle<()>>) {
 
 fn work_name(work: &Work) -> String {
     match work {
+        Work::RotateBinaryLog { .. } => "a new binary log".to_owned(),
         Work::TermRow { epoch, .. } => format!("first row of epoch {epoch}"),
         Work::Confirm { epoch, .. } => format!("one more row of epoch {epoch}"),
         Work::Push { acker, .. } => format!("a row for the acker of connection {acker}"),

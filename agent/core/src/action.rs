@@ -8,12 +8,18 @@ use vt_proto::{
     topology::Endpoint,
 };
 
-use crate::persisted::Record;
+use crate::{observed::Observed, persisted::Record};
 
 /// Work that may wait long for acknowledgements or for DDL; it runs beside the actions, one at a time but for a push,
 /// on its own connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
+    /// Begin a new binary log unless the present one is short: whoever replicates from here finds the place where it goes on
+    /// without reading all that is before.
+    RotateBinaryLog {
+        epoch: Epoch,
+        incarnation: Incarnation,
+    },
     /// Write the first row of the epoch; it returns when it is acknowledged, which proves that the epoch can acknowledge.
     TermRow {
         epoch: Epoch,
@@ -108,9 +114,6 @@ pub enum Action {
     LockOut {
         tablets: Vec<TabletAlias>,
     },
-    /// Begin a new binary log unless the present one is short: whoever replicates from here finds the place where it goes on
-    /// without reading all that is before.
-    RotateBinaryLog,
     EnableSourceSemiSync {
         acks: u32,
     },
@@ -138,12 +141,26 @@ impl Action {
         }
     }
 
+    /// Puts into `observed` all that its success changes there, where that is known without another look: on the way to another
+    /// primary writers wait for each look. Whether it was known.
+    pub fn foresee(&self, observed: &mut Observed) -> bool {
+        match self {
+            Action::WriteRoleMarker => observed.role_marker = true,
+            Action::Persist(
+                Record::Promise { .. }
+                | Record::PromiseAsPrimary { .. }
+                | Record::PrimaryshipBegins { .. },
+            )
+            | Action::StartWork(Work::RotateBinaryLog { .. } | Work::TermRow { .. }) => {}
+            _ => return false,
+        }
+        true
+    }
+
     /// How long the shell lets it run. Fencing is short because somebody waits for it; copies are long because data is.
     pub fn limit_ms(&self) -> u64 {
         match self {
             Action::CutSessions => 300,
-            // Writers wait for it, and without it they wait little longer.
-            Action::RotateBinaryLog => 500,
             // 300 ms for the statement, and the wait for its certain end after a kill.
             Action::CloseServer | Action::CloseForDemotion => 4_000,
             // Two times rpl_stop_replica_timeout = 2 s.
@@ -187,7 +204,6 @@ impl Action {
             Action::SetReplicaSemiSync { .. } => "set-replica-semi-sync",
             Action::SettleAccounts { .. } => "settle-accounts",
             Action::LockOut { .. } => "lock-out",
-            Action::RotateBinaryLog => "rotate-binary-log",
             Action::EnableSourceSemiSync { .. } => "enable-source-semi-sync",
             Action::DisableSourceSemiSync => "disable-source-semi-sync",
             Action::StartWork(_) => "start-work",

@@ -242,9 +242,6 @@ impl Memory {
         now_ms: u64,
     ) {
         self.note_accounts(action, incarnation, outcome.is_ok());
-        if *action == Action::RotateBinaryLog {
-            self.rotated = Some((promised, incarnation));
-        }
         if let Err(error) = outcome {
             let before = self.failure.take().filter(|past| past.action == *action);
             self.failure = Some(Failure {
@@ -291,7 +288,12 @@ impl Memory {
                     waiting.pushed_ms = now_ms;
                 }
             }
-            Action::StartWork(work) => self.work = Some(work.clone()),
+            Action::StartWork(work) => {
+                if let Work::RotateBinaryLog { epoch, incarnation } = work {
+                    self.rotated = Some((*epoch, *incarnation));
+                }
+                self.work = Some(work.clone());
+            }
             Action::KeepOrder { generation } => self.kept = Some(*generation),
             _ => {}
         }
@@ -338,7 +340,10 @@ impl Memory {
                         self.term_row = Some((*epoch, *incarnation));
                     }
                     Work::Confirm { generation, .. } => self.confirmed = Some(*generation),
-                    Work::Push { .. } | Work::CreateSchema { .. } | Work::SchemaChange(_) => {}
+                    Work::RotateBinaryLog { .. }
+                    | Work::Push { .. }
+                    | Work::CreateSchema { .. }
+                    | Work::SchemaChange(_) => {}
                 }
             }
             Err(error) => self.work_failure = Some((work.clone(), error, now_ms)),

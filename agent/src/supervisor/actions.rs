@@ -128,7 +128,6 @@ async fn on_connection(host: &mut Host, action: &Action) -> Outcome {
         }
         Action::RepointChannel { source } => control::repoint(conn, source).await,
         Action::SetReplicaSemiSync { enabled } => semisync::set_replica(conn, *enabled).await,
-        Action::RotateBinaryLog => semisync::rotate_binary_log(conn).await,
         Action::EnableSourceSemiSync { acks } => semisync::enable_source(conn, *acks).await,
         Action::DisableSourceSemiSync => semisync::disable_source(conn).await,
         other => return Err(format!("{} needs no connection", other.name())),

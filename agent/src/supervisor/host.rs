@@ -193,6 +193,11 @@ impl Host {
         self.guard.clone()
     }
 
+    /// Whether the guard has said something since the last observation.
+    pub(super) fn guard_has_spoken(&self) -> bool {
+        self.guard.has_changed().unwrap_or(true)
+    }
+
     /// Whether the last observation was answered.
     pub(super) fn is_answering(&self) -> bool {
         let life = Incarnation(self.status.incarnation);

@@ -16,7 +16,7 @@ use crate::{
         INTERNAL_SCHEMA,
         admin_conn::{AdminConn, AdminError},
     },
-    replication::{identifier, quoted},
+    replication::{identifier, quoted, semisync},
 };
 
 #[cfg(test)]
@@ -56,13 +56,20 @@ async fn carry_out(
 ) -> Result<(), AdminError> {
     let mut conn = AdminConn::connect(&socket, password.expose()).await?;
     match work {
+        Work::RotateBinaryLog { .. } => semisync::rotate_binary_log(&mut conn).await,
         Work::TermRow { epoch, incarnation }
         | Work::Confirm {
             epoch, incarnation, ..
         } => {
-            make_internal_tables(&mut conn).await?;
             let row = epoch_row(*epoch, alias, *incarnation);
-            conn.execute_within(&row, ACKNOWLEDGED_LIMIT).await
+            // Writers wait for the first row, and the tables are there in every epoch but the first.
+            match conn.execute_within(&row, ACKNOWLEDGED_LIMIT).await {
+                Err(error) if is_without_table(&error) => {
+                    make_internal_tables(&mut conn).await?;
+                    conn.execute_within(&row, ACKNOWLEDGED_LIMIT).await
+                }
+                outcome => outcome,
+            }
         }
         Work::Push {
             epoch, incarnation, ..
@@ -97,6 +104,11 @@ async fn has_internal_tables(conn: &mut AdminConn) -> Result<bool, AdminError> {
     );
     let found: Vec<u64> = conn.rows(&query).await?;
     Ok(found.first() == Some(&2))
+}
+
+/// ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE.
+fn is_without_table(error: &AdminError) -> bool {
+    matches!(error.code(), Some(1049 | 1146))
 }
 
 /// The agent's own tables, replicated like the data: a new primary knows what was done before it.

@@ -503,6 +503,13 @@ impl World {
             Work::Push { .. } => What::Push,
             Work::CreateSchema { name } => What::CreateSchema(name.clone()),
             Work::SchemaChange(_) => return,
+            Work::RotateBinaryLog { .. } => {
+                let now_ms = self.now_ms;
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    agent.memory.work_ended(work, Ok(()), now_ms);
+                }
+                return;
+            }
         };
         let now_ms = self.now_ms;
         let host_state = &mut self.hosts[host];

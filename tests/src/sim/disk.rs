@@ -164,7 +164,6 @@ impl Host {
             | Action::CutTail { .. }
             | Action::Clone { .. }
             | Action::SettleAccounts { .. }
-            | Action::RotateBinaryLog
             | Action::LockOut { .. } => true,
             _ => false,
         }

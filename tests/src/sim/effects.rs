@@ -51,7 +51,6 @@ fn statement(host: &mut Host, action: &Action, now_ms: u64) -> Result<(), String
             mysqld.accounts.extend(open);
         }
         Action::ResetReplication => mysqld.forget_channel(),
-        Action::RotateBinaryLog => {}
         _ => return mysqld.replication_statement(action),
     }
     Ok(())

@@ -75,7 +75,13 @@ fn open(
     primaryship: Option<&Primaryship>,
 ) -> Step {
     if must_rotate(view, server) {
-        return view.attempt(Action::RotateBinaryLog);
+        return work(
+            view,
+            Work::RotateBinaryLog {
+                epoch: view.epoch,
+                incarnation: view.observed.incarnation,
+            },
+        );
     }
     if let Some(step) = drain(view, order, server) {
         return step;
@@ -124,10 +130,12 @@ fn open(
 
 /// A replica that connects makes its source read the binary log from its beginning to where the replica goes on, before it
 /// acknowledges anything. A mysqld that has just started has begun a new one; one that replicated may have filled a gigabyte. It
-/// is tried once, before replicas connect: without commits that wait for acknowledgements it takes as long as a commit.
+/// is tried once, before replicas connect, beside the steps up to the first row: without commits that wait for acknowledgements
+/// it takes as long as a commit.
 fn must_rotate(view: &View<'_>, server: &Server) -> bool {
     server.channel.is_some()
         && !server.source_semi_sync
+        && view.memory.work.is_none()
         && view.memory.rotated != Some((view.epoch, view.observed.incarnation))
 }
 

@@ -13,6 +13,12 @@ fn chosen(h: &mut Host) {
     h.memory.rotated = Some((Epoch(5), h.observed.incarnation));
 }
 
+fn rotating(h: &mut Host) {
+    let (epoch, incarnation) = (h.desired.epoch, h.observed.incarnation);
+    let begins = Action::StartWork(Work::RotateBinaryLog { epoch, incarnation });
+    h.memory.note(&begins, Ok(()), epoch, incarnation, h.now_ms);
+}
+
 #[test]
 fn a_new_primary_begins_a_new_binary_log() {
     check_all(vec![
@@ -20,7 +26,28 @@ fn a_new_primary_begins_a_new_binary_log() {
             "replicas do not wait for what an earlier primary wrote",
             Host::replica,
             |h| h.order(5, primary_goal()),
-            Do(Action::RotateBinaryLog),
+            Do(Action::StartWork(Work::RotateBinaryLog {
+                epoch: Epoch(5),
+                incarnation: Incarnation(7),
+            })),
+        ),
+        (
+            "while it begins, the receiver stops",
+            Host::replica,
+            |h| {
+                h.order(5, primary_goal());
+                rotating(h);
+            },
+            Do(Action::StopIoThread),
+        ),
+        (
+            "the first row waits for it",
+            Host::primary,
+            |h| {
+                h.observed.incarnation = Incarnation(8);
+                rotating(h);
+            },
+            Rest,
         ),
         (
             "it waits for no commit that waits",
