@@ -141,17 +141,24 @@ impl Action {
         }
     }
 
-    /// Puts into `observed` all that its success changes there, where that is known without another look: on the way to another
-    /// primary writers wait for each look. Whether it was known.
+    /// Puts into `observed` all that its success changes there, where that is known without another look: on the way to its opening
+    /// as primary, where writers wait for each look. Whether it was known.
     pub fn foresee(&self, observed: &mut Observed) -> bool {
-        match self {
-            Action::WriteRoleMarker => observed.role_marker = true,
-            Action::Persist(
-                Record::Promise { .. }
-                | Record::PromiseAsPrimary { .. }
-                | Record::PrimaryshipBegins { .. },
-            )
-            | Action::StartWork(Work::RotateBinaryLog { .. } | Work::TermRow { .. }) => {}
+        match (self, &mut observed.server) {
+            (Action::WriteRoleMarker, _) => observed.role_marker = true,
+            (Action::EnableSourceSemiSync { acks }, Some(server)) => {
+                server.source_semi_sync = true;
+                server.wait_for_replica_count = *acks;
+            }
+            (Action::OpenForAgent, Some(server)) => {
+                server.read_only = true;
+                server.super_read_only = false;
+            }
+            (
+                Action::Persist(Record::PromiseAsPrimary { .. } | Record::PrimaryshipBegins { .. })
+                | Action::StartWork(Work::RotateBinaryLog { .. } | Work::TermRow { .. }),
+                _,
+            ) => {}
             _ => return false,
         }
         true

@@ -9,6 +9,8 @@ impl Host {
     /// Carries out one action as a healthy mysqld would.
     pub(super) fn carry_out(&mut self, action: &Action) {
         let own = self.persisted.promised;
+        let mut foreseen = self.observed.clone();
+        let is_foreseen = action.foresee(&mut foreseen);
         match action {
             Action::Persist(record) => self.persisted.apply(record),
             Action::StartMysqld => self.start(),
@@ -24,7 +26,10 @@ impl Host {
                 self.server().read_only = true;
                 self.server().super_read_only = true;
             }
-            Action::OpenForAgent => self.server().super_read_only = false,
+            Action::OpenForAgent => {
+                self.server().read_only = true;
+                self.server().super_read_only = false;
+            }
             Action::OpenForAll => self.open_for_all(),
             Action::StopIoThread => {
                 if let Some(channel) = &mut self.server().channel {
@@ -68,6 +73,7 @@ impl Host {
             Action::CutTail { .. } | Action::Clone { .. } | Action::InitialiseDataDirectory => {}
             Action::StartWork(_) | Action::KeepOrder { .. } => {}
         }
+        assert!(!is_foreseen || foreseen == self.observed, "{action:?}");
         self.now_ms += 10;
         self.memory
             .note(action, Ok(()), own, self.observed.incarnation, self.now_ms);
