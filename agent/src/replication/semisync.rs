@@ -12,8 +12,8 @@ const SWITCH_LIMIT: Duration = Duration::from_secs(4);
 /// It waits for commits under way, which take as long as their disk; writers wait for it.
 const ROTATE_LIMIT: Duration = Duration::from_millis(400);
 
-/// Reading so much takes no longer than beginning a new one: about a millisecond for each megabyte.
-const ROTATE_BYTES_MIN: u64 = 8 << 20;
+/// Reading so much takes no time that counts: about a millisecond for each megabyte.
+const ROTATE_BYTES_MIN: u64 = 1 << 20;
 
 /// Each commit waits for `acks` replicas from now on, for ever.
 pub async fn enable_source(conn: &mut AdminConn, acks: u32) -> Result<(), AdminError> {

@@ -11,6 +11,20 @@ impl Host {
         let own = self.persisted.promised;
         let mut foreseen = self.observed.clone();
         let is_foreseen = action.foresee(&mut foreseen);
+        self.take_effect(action);
+        assert!(!is_foreseen || foreseen == self.observed, "{action:?}");
+        self.now_ms += 10;
+        self.memory
+            .note(action, Ok(()), own, self.observed.incarnation, self.now_ms);
+        if let Some(record) = action.on_success() {
+            self.persisted.apply(&record);
+        }
+        if let Action::StartWork(work) = action {
+            self.memory.work_ended(work, Ok(()), self.now_ms);
+        }
+    }
+
+    fn take_effect(&mut self, action: &Action) {
         match action {
             Action::Persist(record) => self.persisted.apply(record),
             Action::StartMysqld => self.start(),
@@ -72,16 +86,6 @@ impl Host {
             Action::DisableSourceSemiSync => self.server().source_semi_sync = false,
             Action::CutTail { .. } | Action::Clone { .. } | Action::InitialiseDataDirectory => {}
             Action::StartWork(_) | Action::KeepOrder { .. } => {}
-        }
-        assert!(!is_foreseen || foreseen == self.observed, "{action:?}");
-        self.now_ms += 10;
-        self.memory
-            .note(action, Ok(()), own, self.observed.incarnation, self.now_ms);
-        if let Some(record) = action.on_success() {
-            self.persisted.apply(&record);
-        }
-        if let Action::StartWork(work) = action {
-            self.memory.work_ended(work, Ok(()), self.now_ms);
         }
     }
 
