@@ -39,8 +39,10 @@ mod writes;
 
 /// Between two observations while nothing happens.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
-/// Between two observations while something is under way: others wait for what is seen here.
-const OBSERVE_PERIOD_HOT: Duration = Duration::from_millis(10);
+/// Between two observations while something is awaited here that only looking shows, and others wait for it.
+const OBSERVE_PERIOD_AWAITING: Duration = Duration::from_millis(10);
+/// Between two observations while something is under way elsewhere. Looks take from the processors what that needs.
+const OBSERVE_PERIOD_HOT: Duration = Duration::from_millis(30);
 /// Between two looks at a mysqld that is starting: each costs an attempt to log in.
 const OBSERVE_PERIOD_STARTING: Duration = Duration::from_millis(30);
 /// How long after a change of the desired state, or of mysqld's process, observation stays quick.
@@ -156,7 +158,7 @@ impl Supervisor {
         }
         match step.action {
             Some(action) => self.act(action, observed, seen).await,
-            None => self.wait().await,
+            None => self.wait(step.blocked.is_some()).await,
         }
     }
 
@@ -420,12 +422,15 @@ impl Supervisor {
     }
 
     /// Until there is something to look at.
-    async fn wait(&mut self) {
+    async fn wait(&mut self, is_blocked: bool) {
         let is_hot = Instant::now() < self.hot_until;
-        let period = match (self.host.is_answering(), is_hot) {
-            (true, true) => OBSERVE_PERIOD_HOT,
-            (true, false) => OBSERVE_PERIOD,
-            (false, _) => OBSERVE_PERIOD_STARTING,
+        // The end of work is told without a look.
+        let awaits = is_blocked && self.memory.work.is_none();
+        let period = match self.host.is_answering() {
+            false => OBSERVE_PERIOD_STARTING,
+            true if !is_hot => OBSERVE_PERIOD,
+            true if awaits => OBSERVE_PERIOD_AWAITING,
+            true => OBSERVE_PERIOD_HOT,
         };
         let mut guard = self.host.guard_events();
         tokio::select! {
