@@ -18,10 +18,6 @@ use vt_tls::{dial::connect, files::TlsFiles};
 pub const LEADER_KEY: &str = "vitrail-leader";
 /// A member that does not take a connection so soon is asked later.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// HTTP/2 keepalive: a member that is gone without a word is noticed after the two together. Until then a router does not
-/// learn of a new primary, so together they stay below the second of silence after which the old one is replaced.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(400);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The first pause after a whole round in vain, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -107,8 +103,13 @@ fn named_leader(status: &Status) -> Option<Endpoint> {
     crate::config::parse_endpoint(text).ok()
 }
 
-/// Opens a channel to a member: with the agent's certificate, or in plaintext where it has none.
-pub async fn dial(member: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, Status> {
+/// Opens a channel to a member: with the agent's certificate, or in plaintext where it has none. One that is gone without a word
+/// is noticed after twice `keepalive`: a ping, and no answer.
+pub async fn dial(
+    member: &Endpoint,
+    tls: Option<&TlsFiles>,
+    keepalive: Duration,
+) -> Result<Channel, Status> {
     let unavailable =
         |error: String| Status::unavailable(format!("{}:{}: {error}", member.host, member.port));
     let host = match member.host.contains(':') {
@@ -118,8 +119,8 @@ pub async fn dial(member: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, 
     let endpoint = Dial::from_shared(format!("http://{host}:{}", member.port))
         .map_err(|error| unavailable(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
     let connected = connect(endpoint, tls).await;

@@ -30,6 +30,9 @@ const URGENT_SPACING: Duration = Duration::from_millis(5);
 const OUTBOX_MAX: usize = 16;
 /// A leader that goes is missed by thousands of agents at one moment: they look for the next one within this time.
 const SPREAD: Duration = Duration::from_millis(150);
+/// Not so soon as the leader counts this agent as silent: where a network lets nothing but new connections pass, writes do not pass
+/// either, and the leader has to see that.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 /// An answer to the opening of the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,7 @@ impl Uplink {
 
     /// One stream, from its opening to its end.
     async fn line(&mut self, member: &Endpoint, search: &mut Search) -> Status {
-        let channel = match dial(member, self.tls.as_ref()).await {
+        let channel = match dial(member, self.tls.as_ref(), KEEPALIVE).await {
             Ok(channel) => channel,
             Err(status) => return status,
         };

@@ -41,6 +41,8 @@ const SAVE_PERIOD: Duration = Duration::from_secs(1);
 const SAVE_PERIOD_HEALTH: Duration = Duration::from_secs(30);
 /// A watch that has lasted so long is one, also when there was nothing new; one that ends sooner is a failed attempt.
 const SETTLED: Duration = Duration::from_secs(1);
+/// A member that is cut off is noticed sooner than a primary is replaced: until then the router does not learn of the new one.
+const KEEPALIVE: Duration = Duration::from_millis(450);
 /// An answer to the opening of the watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest snapshot on the wire.
@@ -101,7 +103,7 @@ impl<P: Publish> RoutingWatch<P> {
     }
 
     async fn line(&mut self, member: &Endpoint, search: &mut Search, saver: &mut Saver) -> Status {
-        let channel = match dial(member, self.tls.as_ref()).await {
+        let channel = match dial(member, self.tls.as_ref(), KEEPALIVE).await {
             Ok(channel) => channel,
             Err(status) => return status,
         };
