@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(rpc)
         .build_server(rpc)
         .codec_path("crate::codec::Codec")
+        // Their hashes are for no log.
+        .skip_debug(["User", "CreateUserRequest", "ChangeUserRequest"])
         // One encoding of a change is sent to every subscriber.
         .bytes(".vitrail.v1.RecordsUpdate.changes")
         // Encoded once and shared by all who watch.

@@ -11,6 +11,7 @@ mod listener;
 pub mod metrics;
 mod pool;
 mod processlist;
+mod rights;
 mod session;
 mod slow_log;
 mod socket;
@@ -176,7 +177,7 @@ impl Router {
             let shared = Arc::clone(&handle.shared);
             let name = format!("router-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = listener::run(listener, shared) {
+                if let Err(error) = listener::run(listener, shared, index == 0) {
                     tracing::error!(%error, "a thread of the router stopped");
                 }
             })?;

@@ -25,3 +25,5 @@ mod protocol;
 mod reads;
 #[path = "router_mysqld/sessions.rs"]
 mod sessions;
+#[path = "router_mysqld/users.rs"]
+mod users;

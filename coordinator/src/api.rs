@@ -35,6 +35,7 @@ mod leadership;
 mod lost;
 mod outgoing;
 mod streams;
+mod users;
 mod views;
 mod write;
 

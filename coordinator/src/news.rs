@@ -245,6 +245,7 @@ mod tests {
             },
             keyspaces: Vec::new(),
             replica_sets: names.into_iter().map(set).collect(),
+            users: Vec::new(),
         })
     }
 

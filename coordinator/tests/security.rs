@@ -316,7 +316,8 @@ async fn certificates_are_rotated_and_floods_endured_while_raft_goes_on() {
     until(async || group.terms().windows(2).all(|two| two[0] == two[1])).await;
     let before = group.terms();
     let watch = wire::WatchRoutingRequest::default();
-    let mut watch = RoutingClient::new(ann.clone())
+    let router = group.channel(Role::Agent, "zone1-100").await;
+    let mut watch = RoutingClient::new(router)
         .watch(watch)
         .await
         .unwrap()

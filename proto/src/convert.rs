@@ -7,8 +7,10 @@ use std::{fmt::Display, str::FromStr};
 mod agent;
 mod routing;
 mod topology;
+mod user;
 
 pub use routing::{UpdateError, read_update};
+pub use user::{grants, password_hashes};
 
 /// A message that does not say what it must, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -86,6 +86,49 @@ name! {
     ReplicaSetName, "replica set", "_-"
 }
 
+/// Longest name of a user: MySQL's.
+pub const USER_NAME_LENGTH_MAX: usize = 32;
+
+/// By what a user logs in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserName(String);
+
+impl UserName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let reason = if text.is_empty() {
+            "it is empty"
+        } else if text.chars().count() > USER_NAME_LENGTH_MAX {
+            "it is longer than 32 characters"
+        } else if text.chars().any(char::is_control) {
+            "it has control characters"
+        } else if text.trim() != text {
+            "it begins or ends with a blank"
+        } else {
+            return Ok(Self(text.to_owned()));
+        };
+        Err(NameError {
+            kind: "user",
+            given: text.escape_debug().to_string(),
+            reason,
+        })
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// One mysqld under one agent: `cell-uid`, as in `zone1-100`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TabletAlias {
@@ -163,6 +206,23 @@ mod tests {
         }
         assert!("rs-1".parse::<ReplicaSetName>().is_ok());
         assert!("x".repeat(NAME_LENGTH_MAX + 1).parse::<CellName>().is_err());
+    }
+
+    #[test]
+    fn user_names_are_those_of_mysql() {
+        for (text, good) in [
+            ("app", true),
+            ("O'Hara-2", true),
+            ("grün", true),
+            ("", false),
+            (" app", false),
+            ("a\nb", false),
+            ("a\0", false),
+        ] {
+            assert_eq!(text.parse::<UserName>().is_ok(), good, "{text:?}");
+        }
+        assert!("x".repeat(32).parse::<UserName>().is_ok());
+        assert!("x".repeat(33).parse::<UserName>().is_err());
     }
 
     #[test]

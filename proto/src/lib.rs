@@ -21,6 +21,7 @@ pub mod keyrange;
 pub mod report;
 pub mod routing;
 pub mod topology;
+pub mod user;
 
 /// What travels between processes, generated from `proto/*.proto`. Other code uses the domain types above.
 #[allow(

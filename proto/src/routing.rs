@@ -13,6 +13,7 @@ use crate::{
     ids::{KeyspaceName, ReplicaSetName, TabletAlias},
     keyrange::KeyRange,
     topology::{Endpoint, TabletKind},
+    user::User,
 };
 
 /// Orders snapshots: first by what was committed, then by what the leader saw since.
@@ -81,6 +82,8 @@ pub struct RoutingSnapshot {
     pub keyspaces: Vec<Arc<KeyspaceRoute>>,
     /// In order of their names.
     pub replica_sets: Vec<Arc<ReplicaSetRoute>>,
+    /// In order of their names.
+    pub users: Vec<Arc<User>>,
 }
 
 impl RoutingSnapshot {
@@ -96,5 +99,13 @@ impl RoutingSnapshot {
     pub fn replica_set(&self, name: &ReplicaSetName) -> Option<&ReplicaSetRoute> {
         let found = self.replica_sets.binary_search_by(|set| set.name.cmp(name));
         found.ok().map(|index| &*self.replica_sets[index])
+    }
+
+    /// The user of that name.
+    pub fn user(&self, name: &str) -> Option<&Arc<User>> {
+        let found = self
+            .users
+            .binary_search_by(|user| user.name.as_str().cmp(name));
+        found.ok().map(|index| &self.users[index])
     }
 }

@@ -119,6 +119,7 @@ const LAYERS: &[Layers] = &[
             &["listener"],
             &["session"],
             &["executor"],
+            &["rights"],
             &["state"],
             &["pool"],
             &["socket"],

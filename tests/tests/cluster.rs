@@ -27,6 +27,8 @@ mod lost_acker;
 mod lost_rows;
 #[path = "cluster/policy.rs"]
 mod policy;
+#[path = "cluster/users.rs"]
+mod users;
 
 const KEYSPACE: &str = "commerce";
 const WRITERS_PER_ROUTER: usize = 2;

@@ -34,7 +34,7 @@ keywords! {
     Errors b"ERRORS", Event b"EVENT", Events b"EVENTS", Execute b"EXECUTE", Exists b"EXISTS",
     Explain b"EXPLAIN", Export b"EXPORT", Extended b"EXTENDED", Fields b"FIELDS", Flush b"FLUSH", For b"FOR",
     Format b"FORMAT", FoundRows b"FOUND_ROWS", From b"FROM", Full b"FULL", Function b"FUNCTION", Get b"GET",
-    GetLock b"GET_LOCK", Global b"GLOBAL", Grant b"GRANT", Group b"GROUP", Handler b"HANDLER",
+    GetLock b"GET_LOCK", Global b"GLOBAL", Grant b"GRANT", Grants b"GRANTS", Group b"GROUP", Handler b"HANDLER",
     Having b"HAVING", HighPriority b"HIGH_PRIORITY", If b"IF", Ignore b"IGNORE", Import b"IMPORT", In b"IN",
     Index b"INDEX", Indexes b"INDEXES", Infile b"INFILE", Insert b"INSERT", Install b"INSTALL",
     Instance b"INSTANCE", Into b"INTO", Isolation b"ISOLATION", Join b"JOIN", Key b"KEY", Keys b"KEYS",

@@ -22,6 +22,8 @@ pub enum Plan {
     ShowProcesslist { full: bool },
     /// SHOW VITRAIL QUERIES: what ran at this router.
     ShowQueries,
+    /// SHOW GRANTS: what the client's user may do; servers know one account for all of them.
+    ShowGrants,
     /// VEXPLAIN: what the router would do with the statement behind the word; no server is asked.
     Vexplain { from: usize },
     /// KILL: the router's own connection numbers are meant.
@@ -70,6 +72,7 @@ impl Plan {
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
             Kind::Show(Show::Processlist { full }) => Plan::ShowProcesslist { full: *full },
             Kind::Show(Show::VitrailQueries) => Plan::ShowQueries,
+            Kind::Show(Show::Grants) => Plan::ShowGrants,
             Kind::Vexplain { from } => Plan::Vexplain { from: *from },
             Kind::Kill(kill) => Plan::Kill(*kill),
             _ => Plan::Forward(access(statement)),
@@ -107,6 +110,7 @@ impl fmt::Display for Plan {
             Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),
             Plan::ShowProcesslist { full: true } => write!(formatter, "show full processlist"),
             Plan::ShowQueries => write!(formatter, "show queries"),
+            Plan::ShowGrants => write!(formatter, "show grants"),
             Plan::Vexplain { .. } => write!(formatter, "vexplain"),
             Plan::Kill(kill) => {
                 let what = if kill.connection {

@@ -93,6 +93,22 @@ pub enum RouterError {
         host: String,
         using_password: bool,
     },
+    #[error("Access denied for user '{user}'@'%' to database '{database}'")]
+    DatabaseDenied { user: String, database: String },
+    #[error(
+        "vitrail: user '{user}' lacks the right {lacking} in {place}; an operator can grant it: vtctl user grant {user} {lacking} {place}"
+    )]
+    RightMissing {
+        user: String,
+        lacking: String,
+        place: String,
+    },
+    #[error(
+        "User '{user}' has exceeded the 'max_user_connections' resource (current value: {limit})"
+    )]
+    UserConnections { user: String, limit: u32 },
+    #[error("vitrail: user '{0}' was dropped; its sessions end")]
+    UserDropped(String),
     #[error("Connections using insecure transport are prohibited by this router; connect with TLS")]
     TlsRequired,
     #[error("Unknown prepared statement handler ({0}) given to EXECUTE")]
@@ -104,7 +120,7 @@ pub enum RouterError {
     #[error("{}", .0.message())]
     Unsupported(Unsupported),
     #[error(
-        "vitrail: USE, KILL, VEXPLAIN, SHOW DATABASES, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
+        "vitrail: USE, KILL, VEXPLAIN, SHOW DATABASES, SHOW GRANTS, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
     )]
     NotAmongSeveral,
     #[error(
@@ -160,7 +176,10 @@ impl RouterError {
             Self::DiagnosticsLost => DIAGNOSTICS_LOST,
             Self::SeveralReplicaSets { .. } => SEVERAL_REPLICA_SETS,
             Self::UnknownDatabase(_) => error_code::BAD_DATABASE,
-            Self::AccessDenied { .. } => error_code::ACCESS_DENIED,
+            Self::AccessDenied { .. } | Self::UserDropped(_) => error_code::ACCESS_DENIED,
+            Self::DatabaseDenied { .. } => error_code::DATABASE_ACCESS_DENIED,
+            Self::RightMissing { .. } => error_code::TABLE_ACCESS_DENIED,
+            Self::UserConnections { .. } => error_code::USER_LIMIT_REACHED,
             Self::TlsRequired => error_code::SECURE_TRANSPORT_REQUIRED,
             Self::UnknownStatement(_) => error_code::UNKNOWN_STATEMENT_HANDLER,
             Self::TooManyStatements(_) => error_code::TOO_MANY_STATEMENTS,

@@ -17,6 +17,7 @@ use super::Shared;
 use super::error::RouterError;
 use super::executor::Worker;
 use super::pool::Pool;
+use super::processlist::Kill;
 use super::session::{End, Phase, Session};
 use super::slow_log::SlowLog;
 use super::socket::{Channel, Socket};
@@ -54,15 +55,39 @@ fn listen_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Runs one thread of the router until it is stopped and its sessions have ended.
-pub fn run(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Result<()> {
+pub fn run(listener: std::net::TcpListener, shared: Arc<Shared>, is_first: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let local = LocalSet::new();
+    if is_first {
+        local.spawn_local(end_dropped(Arc::clone(&shared)));
+    }
     let result = local.block_on(&runtime, serve(listener, shared));
     // Sessions that are still there are dropped with the set; their clients see the end of the stream.
     drop(local);
     result
+}
+
+/// Ends the sessions of users that are no more, also of those that only wait; what runs at its next command looks by itself.
+async fn end_dropped(shared: Arc<Shared>) {
+    let mut changes = shared.topology.subscribe();
+    let mut known = shared.topology.load();
+    while changes.changed().await.is_ok() {
+        let now = shared.topology.load();
+        for user in &known.users {
+            let name = user.name.as_str();
+            if shared.directory.find(name.as_bytes(), &now).is_some() {
+                continue;
+            }
+            for process in shared.processlist.all() {
+                if process.is_of(name) {
+                    process.kill(Kill::Connection);
+                }
+            }
+        }
+        known = now;
+    }
 }
 
 async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Result<()> {

@@ -9,6 +9,7 @@ pub mod local;
 pub mod prepared;
 pub mod processes;
 pub mod query;
+pub mod rights;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,9 @@ use super::metrics::{ErrorClass, QueryKind};
 use super::processlist::{Kill, Listed};
 use super::socket::{Channel, give_back};
 use super::state::{State, parse_database};
+use super::users::Needs;
+
+use self::rights::renew_account;
 
 /// A router on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +182,9 @@ impl Session {
             Err(error) => return Err(self.refuse(error.into(), incoming.reply_sequence).await),
         };
         let sequence = incoming.reply_sequence;
+        if let Err(error) = renew_account(&self.worker, &self.shared, &mut self.state) {
+            return Err(self.refuse(error, sequence).await);
+        }
         self.listed.process().begin(command.title(), command.text());
         match command {
             Command::Quit => Err(End::Quit),
@@ -203,6 +210,9 @@ impl Session {
                 self.change_user(&arguments, sequence).await
             }
             Command::FieldList(_) => {
+                if let Err(error) = self.check_rights(Needs::READ, &[]) {
+                    return self.reply_error(&error, sequence).await;
+                }
                 let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Rows);
                 request.is_read_only = true;
                 self.carry_out(request, sequence, QueryKind::read).await
@@ -321,6 +331,7 @@ impl Session {
     pub(super) fn select_database(&mut self, name: &[u8]) -> Result<(), RouterError> {
         let unknown = || RouterError::UnknownDatabase(String::from_utf8_lossy(name).into_owned());
         let database = parse_database(name).ok_or_else(unknown)?;
+        self.check_entry(&database)?;
         if let super::state::Database::Keyspace { name, .. } = &database
             && self.worker.topology.load().keyspace(name).is_none()
         {

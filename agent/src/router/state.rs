@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vt_planner::{ClientCharset, LexOptions, Traits};
+use vt_proto::routing::RoutingSnapshot;
 use vt_wire::session_track::{SessionChange, SessionChanges};
 use vt_wire::{Capabilities, ServerStatus, collation};
 
@@ -17,6 +18,7 @@ use super::pool::connection::Connection;
 use super::pool::place::Place;
 use super::pool::settings::{Settings, is_replayable, is_tracked};
 use super::processlist::Process;
+use super::users::{Known, Needs, Seat};
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
 pub const SHARED_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
@@ -131,6 +133,7 @@ pub struct Prepared {
     /// Packets of COM_STMT_SEND_LONG_DATA that wait for the execution.
     pub long_data: Vec<u8>,
     pub is_read_only: bool,
+    pub needs: Needs,
     pub traits: Traits,
     pub sets_untracked: bool,
     pub schemas: Vec<String>,
@@ -150,6 +153,7 @@ impl Prepared {
             typed: 0,
             long_data: Vec::new(),
             is_read_only: false,
+            needs: Needs::default(),
             traits: Traits::NONE,
             sets_untracked: false,
             schemas: Vec::new(),
@@ -184,6 +188,16 @@ pub struct Pins {
     pub cursor: Option<u32>,
 }
 
+/// Who the client proved to be, as of one snapshot.
+#[derive(Debug)]
+pub struct Account {
+    pub user: Arc<Known>,
+    /// As of this one; where it is not the newest any more, the user is looked up anew.
+    pub snapshot: Arc<RoutingSnapshot>,
+    /// Among the user's connections; given back with this.
+    pub _seat: Seat,
+}
+
 /// One client's session.
 #[derive(Debug)]
 pub struct State {
@@ -193,6 +207,8 @@ pub struct State {
     pub capabilities: Capabilities,
     pub collation: u8,
     pub user: String,
+    /// `None` until the client has logged in.
+    pub account: Option<Account>,
     pub database: Option<Database>,
     pub settings: Rc<Settings>,
     pub insert_id: Rc<Cell<u64>>,
@@ -220,6 +236,7 @@ impl State {
             capabilities: Capabilities::NONE,
             collation: 0,
             user: String::new(),
+            account: None,
             database: None,
             settings: Rc::new(Settings::new()),
             insert_id: Rc::new(Cell::new(0)),

@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use vt_proto::ids::UserName;
+use vt_proto::routing::RoutingSnapshot;
+use vt_proto::user::{PasswordHashes, Place, Rights};
 use vt_wire::auth::DoubleHashes;
 
 /// Permission bits of group and others: none may be set on a users file.
 const FORBIDDEN_MODE_BITS: u32 = 0o077;
-/// Longest user name of MySQL, in characters.
-const NAME_LENGTH_MAX: usize = 32;
 
 /// One user: `native_hash` = SHA1(SHA1(password)), `sha2_hash` = SHA256(SHA256(password)).
 #[derive(Clone, PartialEq, Eq)]
@@ -93,14 +95,8 @@ pub fn parse(text: &str, path: &str) -> Result<Vec<User>, UsersError> {
     let mut problems = Vec::new();
     let mut users: Vec<User> = Vec::new();
     for entry in file.user {
-        if entry.name.is_empty()
-            || entry.name.chars().count() > NAME_LENGTH_MAX
-            || entry.name.contains('\0')
-        {
-            problems.push(format!(
-                "user '{}': a name has 1 to {NAME_LENGTH_MAX} characters",
-                entry.name.escape_debug()
-            ));
+        if let Err(error) = entry.name.parse::<UserName>() {
+            problems.push(error.to_string());
         }
         if users.iter().any(|user| user.name == entry.name) {
             problems.push(format!("user '{}' stands there twice", entry.name));
@@ -179,51 +175,163 @@ fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// The users in force. Swapped whole; a change holds for the next connection.
+/// What a text needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// In each keyspace that is meant.
+    pub rights: Rights,
+    /// The right of an administrator everywhere, whatever is named.
+    pub everywhere: bool,
+}
+
+impl Needs {
+    pub(crate) const NONE: Self = Self {
+        rights: Rights::NONE,
+        everywhere: false,
+    };
+    pub(crate) const EVERYWHERE: Self = Self {
+        rights: Rights::NONE,
+        everywhere: true,
+    };
+    pub(crate) const READ: Self = Self::of(true, false, false);
+    pub(crate) const WRITE: Self = Self::of(false, true, false);
+    pub(crate) const READ_AND_WRITE: Self = Self::of(true, true, false);
+    pub(crate) const DDL: Self = Self::of(false, false, true);
+    /// Of what is not known.
+    pub(crate) const ALL: Self = Self::of(true, true, true);
+
+    const fn of(read: bool, write: bool, ddl: bool) -> Self {
+        Self {
+            rights: Rights {
+                read,
+                write,
+                ddl,
+                admin: false,
+            },
+            everywhere: false,
+        }
+    }
+
+    /// What both need.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            rights: self.rights.with(other.rights),
+            everywhere: self.everywhere || other.everywhere,
+        }
+    }
+}
+
+/// The users of this router alone, and how many connections each user has. Those that the coordinators keep stand in the snapshot.
 #[derive(Debug)]
 pub struct Directory {
-    users: ArcSwap<BTreeMap<Vec<u8>, DoubleHashes>>,
+    own: ArcSwap<BTreeMap<String, Arc<Known>>>,
+    seats: Arc<Seats>,
 }
+
+/// A user as sessions know it.
+pub type Known = vt_proto::user::User;
 
 impl Directory {
     #[must_use]
     pub fn new(users: Vec<User>) -> Self {
         Self {
-            users: ArcSwap::from_pointee(by_name(users)),
+            own: ArcSwap::from_pointee(by_name(users)),
+            seats: Arc::default(),
         }
     }
 
+    /// Puts other users of this router in force, for connections that come from now on.
     pub fn replace(&self, users: Vec<User>) {
-        self.users.store(std::sync::Arc::new(by_name(users)));
+        self.own.store(Arc::new(by_name(users)));
     }
 
-    /// The hashes of `name`. For an unknown name the hashes of nobody, which take as long to refuse.
+    /// Who has this name. The coordinators' word counts more than this router's own: what they take away is taken away.
     #[must_use]
-    pub fn hashes(&self, name: &[u8]) -> (DoubleHashes, bool) {
-        const NOBODY: DoubleHashes = DoubleHashes {
-            native: [0xA5; 20],
-            sha2: [0xA5; 32],
-        };
-        self.users
-            .load()
-            .get(name)
-            .map_or((NOBODY, false), |hashes| (*hashes, true))
+    pub fn find(&self, name: &[u8], snapshot: &RoutingSnapshot) -> Option<Arc<Known>> {
+        let name = std::str::from_utf8(name).ok()?;
+        let kept = snapshot.user(name).cloned();
+        kept.or_else(|| self.own.load().get(name).cloned())
+    }
+
+    /// A seat for one more connection of the user, if its limit allows that.
+    #[must_use]
+    pub fn take_seat(&self, user: &Known) -> Option<Seat> {
+        let mut taken = self.seats.lock();
+        let count = taken.entry(user.name.to_string()).or_default();
+        if user.connections_max.is_some_and(|limit| *count >= limit) {
+            return None;
+        }
+        *count += 1;
+        Some(Seat {
+            seats: Arc::clone(&self.seats),
+            name: user.name.to_string(),
+        })
     }
 }
 
-fn by_name(users: Vec<User>) -> BTreeMap<Vec<u8>, DoubleHashes> {
-    users
-        .into_iter()
-        .map(|user| {
-            (
-                user.name.into_bytes(),
-                DoubleHashes {
-                    native: user.native_hash,
-                    sha2: user.sha2_hash,
-                },
-            )
-        })
-        .collect()
+/// What is compared with a login.
+#[must_use]
+pub fn double_hashes(user: &Known) -> DoubleHashes {
+    DoubleHashes {
+        native: user.password.native,
+        sha2: user.password.sha2,
+    }
+}
+
+/// The hashes of nobody, which take as long to refuse.
+pub const NOBODY: DoubleHashes = DoubleHashes {
+    native: [0xA5; 20],
+    sha2: [0xA5; 32],
+};
+
+/// Whoever stands in a router's own file was let in by whoever runs the host: everything is allowed.
+fn by_name(users: Vec<User>) -> BTreeMap<String, Arc<Known>> {
+    let known = |user: User| {
+        let name: UserName = user.name.parse().ok()?;
+        let known = Known {
+            name,
+            password: PasswordHashes {
+                native: user.native_hash,
+                sha2: user.sha2_hash,
+            },
+            grants: [(Place::Everywhere, Rights::ALL)].into(),
+            connections_max: None,
+        };
+        Some((user.name, Arc::new(known)))
+    };
+    users.into_iter().filter_map(known).collect()
+}
+
+/// Connections of each user; as many entries as there are users with one.
+#[derive(Debug, Default)]
+struct Seats {
+    taken: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Seats {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection of a user, for as long as it lives.
+#[derive(Debug)]
+pub struct Seat {
+    seats: Arc<Seats>,
+    name: String,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock();
+        if let Some(count) = taken.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.name);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -246,7 +354,7 @@ mod tests {
         let message = parse(text, "users.toml").unwrap_err().to_string();
         for part in [
             "users.toml",
-            "a name has 1 to 32",
+            "it is empty",
             "40 hexadecimal",
             "64 hexadecimal",
         ] {
@@ -284,12 +392,49 @@ mod tests {
         ));
     }
 
+    fn kept(name: &str, password: &[u8], connections_max: Option<u32>) -> Arc<Known> {
+        let hashes = DoubleHashes::of_password(password);
+        Arc::new(Known {
+            name: name.parse().unwrap(),
+            password: PasswordHashes {
+                native: hashes.native,
+                sha2: hashes.sha2,
+            },
+            grants: BTreeMap::new(),
+            connections_max,
+        })
+    }
+
+    fn opens(directory: &Directory, snapshot: &RoutingSnapshot, password: &[u8]) -> bool {
+        let known = directory.find(b"app", snapshot);
+        known.is_some_and(|user| double_hashes(&user).verify_clear(password))
+    }
+
     #[test]
-    fn changes_hold_at_once() {
+    fn the_coordinators_word_counts_more_than_the_file() {
         let directory = Directory::new(vec![hash_password("app", b"old")]);
-        assert!(directory.hashes(b"app").0.verify_clear(b"old"));
+        let mut snapshot = RoutingSnapshot::default();
+        assert!(opens(&directory, &snapshot, b"old"));
+        snapshot.users = vec![kept("app", b"kept", None)];
+        assert!(opens(&directory, &snapshot, b"kept") && !opens(&directory, &snapshot, b"old"));
         directory.replace(vec![hash_password("app", b"new")]);
-        assert!(!directory.hashes(b"app").0.verify_clear(b"old"));
-        assert!(!directory.hashes(b"other").1);
+        snapshot.users.clear();
+        assert!(opens(&directory, &snapshot, b"new") && !opens(&directory, &snapshot, b"old"));
+        assert!(directory.find(b"other", &snapshot).is_none());
+        assert!(directory.find(&[0xFF], &snapshot).is_none());
+    }
+
+    #[test]
+    fn seats_are_counted_and_given_back() {
+        let directory = Directory::new(Vec::new());
+        let user = kept("app", b"x", Some(2));
+        let (first, second) = (directory.take_seat(&user), directory.take_seat(&user));
+        assert!(first.is_some() && second.is_some() && directory.take_seat(&user).is_none());
+        // A limit that was lifted meanwhile.
+        assert!(directory.take_seat(&kept("app", b"x", None)).is_some());
+        drop(first);
+        assert!(directory.take_seat(&user).is_some());
+        drop(second);
+        assert!(directory.seats.lock().is_empty(), "nothing is left behind");
     }
 }

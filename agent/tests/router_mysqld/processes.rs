@@ -13,7 +13,7 @@ use vt_wire::packet::put_packet;
 use vt_wire::scanner::Answer;
 
 use crate::raw::{NEW, RawClient};
-use crate::server::{Mysqld, TestRouter, code, snapshot};
+use crate::server::{KeptUser, Mysqld, TestRouter, code, snapshot};
 
 /// Whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,9 +85,8 @@ async fn a_statement_is_killed_and_its_session_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_killed() {
     let server = Mysqld::start().await;
-    let router = TestRouter::start(&server, |config| {
-        config.users.push(hash_password("other", b"secret"));
-    });
+    let router = TestRouter::start(&server, |_| {});
+    router.keep(&[KeptUser::new("other", &[("shop", "read")])]);
     let mut admin = server.admin().await;
     let mut killer = router.connect().await;
     let mut app = router.connect().await;

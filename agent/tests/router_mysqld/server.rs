@@ -23,6 +23,7 @@ use vt_proto::routing::{
     ShardRoute,
 };
 use vt_proto::topology::{Endpoint, TabletKind};
+use vt_proto::user::{PasswordHashes, User};
 
 /// A server that needs longer to start is broken.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -274,6 +275,7 @@ pub fn snapshot(
         lag_ms: Some(0),
     });
     RoutingSnapshot {
+        users: Vec::new(),
         cluster_id: "test".to_owned(),
         version: RoutingVersion {
             revision: Revision(revision),
@@ -295,6 +297,23 @@ pub fn snapshot(
             }),
             replicas: replicas.collect(),
         })],
+    }
+}
+
+/// A user as the coordinators keep it: rights by keyspace.
+pub struct KeptUser<'a> {
+    pub name: &'a str,
+    pub grants: &'a [(&'a str, &'a str)],
+    pub connections_max: Option<u32>,
+}
+
+impl<'a> KeptUser<'a> {
+    pub fn new(name: &'a str, grants: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            name,
+            grants,
+            connections_max: None,
+        }
     }
 }
 
@@ -331,6 +350,28 @@ impl TestRouter {
             topology,
             registry,
         }
+    }
+
+    /// The coordinators keep these users from now on, each with the password `secret`, and no others.
+    pub fn keep(&self, users: &[KeptUser<'_>]) {
+        let mut snapshot = (*self.topology.load()).clone();
+        snapshot.version.revision = Revision(snapshot.version.revision.0 + 1);
+        let hashes = hash_password("any", b"secret");
+        let kept = |user: &KeptUser<'_>| {
+            let parsed =
+                |(place, rights): &(&str, &str)| (place.parse().unwrap(), rights.parse().unwrap());
+            Arc::new(User {
+                name: user.name.parse().unwrap(),
+                password: PasswordHashes {
+                    native: hashes.native_hash,
+                    sha2: hashes.sha2_hash,
+                },
+                grants: user.grants.iter().map(parsed).collect(),
+                connections_max: user.connections_max,
+            })
+        };
+        snapshot.users = users.iter().map(kept).collect();
+        assert!(self.topology.publish(snapshot));
     }
 
     pub fn options(&self, database: &str) -> OptsBuilder {

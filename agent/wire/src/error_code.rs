@@ -13,6 +13,9 @@ pub const NO_SUCH_THREAD: ErrorCode = 1094;
 pub const KILL_DENIED: ErrorCode = 1095;
 pub const TOO_MANY_STATEMENTS: ErrorCode = 1461;
 pub const SERVER_SHUTDOWN: ErrorCode = 1053;
+pub const TABLE_ACCESS_DENIED: ErrorCode = 1142;
+pub const USER_LIMIT_REACHED: ErrorCode = 1226;
+pub const SPECIFIC_ACCESS_DENIED: ErrorCode = 1227;
 pub const TOO_MANY_CONNECTIONS: ErrorCode = 1040;
 pub const UNKNOWN_ERROR: ErrorCode = 1105;
 pub const NET_PACKET_TOO_LARGE: ErrorCode = 1153;
@@ -37,7 +40,11 @@ pub fn sql_state(code: ErrorCode) -> &'static [u8; 5] {
         TOO_MANY_CONNECTIONS => b"08004",
         HANDSHAKE_ERROR | NET_PACKET_TOO_LARGE | PACKETS_OUT_OF_ORDER | UNKNOWN_COMMAND
         | SERVER_SHUTDOWN => b"08S01",
-        DATABASE_ACCESS_DENIED | BAD_DATABASE => b"42000",
+        DATABASE_ACCESS_DENIED
+        | BAD_DATABASE
+        | TABLE_ACCESS_DENIED
+        | USER_LIMIT_REACHED
+        | SPECIFIC_ACCESS_DENIED => b"42000",
         ACCESS_DENIED => b"28000",
         NO_DATABASE_SELECTED => b"3D000",
         QUERY_INTERRUPTED => b"70100",

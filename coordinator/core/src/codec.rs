@@ -46,6 +46,7 @@ fn format_of(command: &Command) -> u32 {
     let needed = command.changes.iter().map(|change| match &change.value {
         Some(RecordValue::ReplicaSet(set)) if set.leaving.is_some() => format::LEAVING,
         _ if matches!(change.key, RecordKey::Drain(_)) => format::DRAINS,
+        _ if matches!(change.key, RecordKey::User(_)) => format::USERS,
         _ if matches!(change.key, RecordKey::Coordinator(_)) => format::COORDINATORS,
         _ => format::FIRST,
     });

@@ -22,6 +22,8 @@ pub const LEAVING: u32 = REFUSALS;
 pub const DRAINS: u32 = REFUSALS;
 /// A replica set's policy changes: part of the same format.
 pub const RAISING: u32 = REFUSALS;
+/// Users are records: part of the same format.
+pub const USERS: u32 = REFUSALS;
 /// The newest format that this member understands.
 pub const NEWEST: u32 = REFUSALS;
 

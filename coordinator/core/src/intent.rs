@@ -36,11 +36,13 @@ mod drains;
 pub mod join;
 mod lost;
 mod records;
+mod users;
 
 pub use attempt::{Attempt, Plan, plan};
 pub use drains::set_drained;
 pub use lost::forget_lost;
 pub use records::write_records;
+pub use users::{Alteration, alter_user, create_user, drop_user};
 
 /// Statements of one schema change.
 pub const STATEMENTS_MAX: usize = 256;

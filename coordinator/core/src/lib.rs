@@ -330,9 +330,7 @@ impl Core {
             self.publisher.start(now);
         }
         for change in &command.changes {
-            if let RecordKey::Keyspace(keyspace) | RecordKey::Shard(keyspace, _) = &change.key {
-                self.publisher.keyspace_changed(keyspace);
-            }
+            self.publisher.record_changed(&change.key);
         }
         for set in &sets {
             self.publisher.set_changed(set);

@@ -8,11 +8,12 @@ use std::{fmt, str::FromStr};
 
 use vt_proto::{
     convert::ConvertError,
-    ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias},
+    ids::{CellName, KeyspaceName, ReplicaSetName, TabletAlias, UserName},
     keyrange::KeyRange,
     topology::{
         Cell, Coordinator, Drain, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
+    user::User,
     wire,
 };
 
@@ -24,6 +25,7 @@ mod replica_set;
 mod schema_change;
 mod shard;
 mod tablet;
+mod user;
 mod vschema_table;
 
 /// The list. A line names the type, the fields that make its key, its table in the state, its word in keys and, where its ids are
@@ -40,6 +42,7 @@ macro_rules! kinds {
             SchemaChange(id: u64), schema_changes, "schema-change", next_schema_change;
             Coordinator(id: u64), coordinators, "coordinator", next_coordinator;
             Drain(alias: TabletAlias), drains, "drain";
+            User(name: UserName), users, "user";
         }
     };
 }

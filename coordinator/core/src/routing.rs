@@ -9,7 +9,7 @@ use std::{
 
 use vt_proto::{
     epoch::Revision,
-    ids::{KeyspaceName, ReplicaSetName},
+    ids::{KeyspaceName, ReplicaSetName, UserName},
     report::MysqldState,
     routing::{
         KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingDelta, RoutingSnapshot, RoutingUpdate,
@@ -22,6 +22,7 @@ use crate::{
     event::Now,
     health::{ANSWER_AGE_MS, Health, lag_step},
     members::Members,
+    records::RecordKey,
     state::State,
 };
 
@@ -53,6 +54,11 @@ pub fn snapshot(sources: Sources<'_>) -> RoutingSnapshot {
             .collect(),
         replica_sets: replica_sets
             .map(|set| Arc::new(replica_set(sources, None, &set.value)))
+            .collect(),
+        users: state
+            .users
+            .values()
+            .map(|user| Arc::new(user.value.clone()))
             .collect(),
     }
 }
@@ -190,6 +196,7 @@ pub struct Publisher {
     /// These differ in what can wait.
     waiting: BTreeSet<ReplicaSetName>,
     keyspaces: BTreeSet<KeyspaceName>,
+    users: BTreeSet<UserName>,
     published_ms: u64,
 }
 
@@ -238,10 +245,15 @@ impl Publisher {
         }
     }
 
-    /// Something about this keyspace may have changed.
-    pub fn keyspace_changed(&mut self, keyspace: &KeyspaceName) {
-        if self.is_started() {
-            self.keyspaces.insert(keyspace.clone());
+    /// This record has changed. What follows for replica sets is told by [`Self::set_changed`].
+    pub fn record_changed(&mut self, key: &RecordKey) {
+        match key {
+            _ if !self.is_started() => {}
+            RecordKey::Keyspace(keyspace) | RecordKey::Shard(keyspace, _) => {
+                self.keyspaces.insert(keyspace.clone());
+            }
+            RecordKey::User(user) => drop(self.users.insert(user.clone())),
+            _ => {}
         }
     }
 
@@ -260,12 +272,15 @@ impl Publisher {
         let waited_ms = now_ms.saturating_sub(self.published_ms);
         let may_go = waited_ms >= LAG_INTERVAL_MS;
         let none_due = self.waiting.is_empty() || !may_go;
-        if self.sets.is_empty() && self.keyspaces.is_empty() && none_due {
+        let none_changed =
+            self.sets.is_empty() && self.keyspaces.is_empty() && self.users.is_empty();
+        if none_changed && none_due {
             return None;
         }
         let last = self.last.clone().unwrap_or_default();
         let mut delta = RoutingDelta::default();
         self.find_keyspaces(sources, &last, &mut delta);
+        self.find_users(sources, &last, &mut delta);
         for name in std::mem::take(&mut self.sets) {
             let urgency = self.find_set(sources, &last, &name, Urgency::Now, &mut delta);
             if urgency == Urgency::Soon {
@@ -332,6 +347,24 @@ impl Publisher {
         }
     }
 
+    fn find_users(
+        &mut self,
+        sources: Sources<'_>,
+        last: &RoutingSnapshot,
+        delta: &mut RoutingDelta,
+    ) {
+        for name in std::mem::take(&mut self.users) {
+            let old = last.user(name.as_str());
+            match sources.state.users.get(&name) {
+                Some(new) if old.is_none_or(|old| **old != new.value) => {
+                    delta.users.push(Arc::new(new.value.clone()));
+                }
+                None if old.is_some() => delta.removed_users.push(name),
+                _ => {}
+            }
+        }
+    }
+
     /// The first of a leader: it goes out also where nothing differs, for what the leader before published last may not have
     /// come here.
     fn first(&mut self, sources: Sources<'_>) -> RoutingUpdate {
@@ -350,6 +383,11 @@ impl Publisher {
         self.keyspaces
             .extend(last.keyspaces.iter().map(|route| route.name.clone()));
         self.find_keyspaces(sources, &last, &mut delta);
+        self.users.clear();
+        self.users.extend(state.users.keys().cloned());
+        self.users
+            .extend(last.users.iter().map(|user| user.name.clone()));
+        self.find_users(sources, &last, &mut delta);
         let known = last.replica_sets.iter().map(|route| (&route.name, ()));
         let names: BTreeMap<_, _> = state
             .replica_sets

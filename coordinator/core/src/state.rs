@@ -9,6 +9,7 @@ use vt_proto::{
     topology::{
         Cell, Coordinator, Drain, Keyspace, ReplicaSet, SchemaChange, Shard, Tablet, VschemaTable,
     },
+    user::User,
     wire,
 };
 
@@ -30,7 +31,13 @@ pub struct Versioned<T> {
 }
 
 impl Versioned<RecordValue> {
-    /// As it travels and is stored.
+    /// As tools are shown it.
+    pub fn into_public_wire(self) -> wire::Record {
+        let value = self.value.without_secrets();
+        Versioned { value, ..self }.into_wire()
+    }
+
+    /// As it travels among members and is stored.
     pub fn into_wire(self) -> wire::Record {
         wire::Record {
             key: Some(self.value.key().to_wire()),

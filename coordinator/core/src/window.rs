@@ -59,7 +59,7 @@ impl Delta {
     fn of(record: Versioned<crate::records::RecordValue>) -> Self {
         Self {
             kind: record.value.key().kind(),
-            bytes: record.into_wire().encode_to_vec().into(),
+            bytes: record.into_public_wire().encode_to_vec().into(),
         }
     }
 

@@ -21,7 +21,7 @@ use vt_proto::{
 use super::{
     caller, coordinators, error, lost,
     streams::Streams,
-    views,
+    users, views,
     write::{CONFLICTS_MAX, Written, write},
 };
 use crate::node::{Handle, NodeStatus};
@@ -66,7 +66,7 @@ fn alias(field: &str, text: &str) -> Result<Option<TabletAlias>, Status> {
     parse_unless_empty(field, text).map_err(|error| error::of_conversion(&error))
 }
 
-fn answer(written: Written) -> Result<Response<wire::WriteResponse>, Status> {
+pub(super) fn answer(written: Written) -> Result<Response<wire::WriteResponse>, Status> {
     let revision = written.revision;
     Ok(Response::new(wire::WriteResponse { revision }))
 }
@@ -311,6 +311,34 @@ impl wire::admin_server::Admin for Admin {
             build(state, &keyspace, tables.clone(), id, now)
         };
         answer(self.write(request.request_id, make).await?)
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<wire::ListUsersRequest>,
+    ) -> Result<Response<wire::ListUsersResponse>, Status> {
+        users::list(&self.node, caller::take(request)).await
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<wire::CreateUserRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        users::create(&self.node, caller::take(request)).await
+    }
+
+    async fn change_user(
+        &self,
+        request: Request<wire::ChangeUserRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        users::change(&self.node, caller::take(request)).await
+    }
+
+    async fn drop_user(
+        &self,
+        request: Request<wire::DropUserRequest>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        users::drop_one(&self.node, caller::take(request)).await
     }
 
     async fn list_coordinators(

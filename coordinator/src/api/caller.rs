@@ -155,6 +155,10 @@ subjects! {
     GetSchemaChangeRequest: "schema-change" id;
     GetVschemaRequest: "keyspace" keyspace;
     ApplyVschemaRequest: "keyspace" keyspace request_id;
+    ListUsersRequest: "user" name;
+    CreateUserRequest: "user" name request_id;
+    ChangeUserRequest: "user" name request_id;
+    DropUserRequest: "user" name request_id;
     AddCoordinatorRequest: "coordinator" address request_id;
     RemoveCoordinatorRequest: "coordinator" id request_id;
     ReplaceCoordinatorRequest: "coordinator" id request_id;

@@ -127,7 +127,7 @@ mod tests {
             (Right::Write, "operator"),
             (Right::Member, "coordinator"),
             (Right::Agent, "agent"),
-            (Right::Routing, "agent coordinator operator viewer"),
+            (Right::Routing, "agent coordinator"),
             (Right::Anybody, "agent coordinator operator viewer"),
         ];
         for (right, expected) in rights {

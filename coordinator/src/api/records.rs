@@ -81,7 +81,7 @@ impl records_server::Records for Records {
         Ok(Response::new(wire::ReadRecordsResponse {
             cluster_id,
             revision,
-            records: found.into_iter().map(Versioned::into_wire).collect(),
+            records: found.into_iter().map(Versioned::into_public_wire).collect(),
         }))
     }
 

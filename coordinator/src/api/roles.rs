@@ -13,7 +13,7 @@ pub enum Right {
     Member,
     /// An agent reports and learns what is desired.
     Agent,
-    /// Whoever routes, or looks at what routers see.
+    /// Whoever routes: what they hear has the hashes of passwords.
     Routing,
     /// Every holder of a certificate.
     Anybody,
@@ -27,7 +27,8 @@ impl Right {
             Right::Write => &[Role::Operator],
             Right::Member => &[Role::Coordinator],
             Right::Agent => &[Role::Agent],
-            Right::Routing | Right::Anybody => &Role::ALL,
+            Right::Routing => &[Role::Agent, Role::Coordinator],
+            Right::Anybody => &Role::ALL,
         }
     }
 
@@ -56,6 +57,10 @@ pub const TABLE: &[(&str, Right)] = &[
     ("vitrail.v1.Admin/GetSchemaChange", Right::Read),
     ("vitrail.v1.Admin/GetVschema", Right::Read),
     ("vitrail.v1.Admin/ApplyVschema", Right::Write),
+    ("vitrail.v1.Admin/ListUsers", Right::Read),
+    ("vitrail.v1.Admin/CreateUser", Right::Write),
+    ("vitrail.v1.Admin/ChangeUser", Right::Write),
+    ("vitrail.v1.Admin/DropUser", Right::Write),
     ("vitrail.v1.Admin/ListCoordinators", Right::Read),
     ("vitrail.v1.Admin/AddCoordinator", Right::Write),
     ("vitrail.v1.Admin/RemoveCoordinator", Right::Write),

@@ -19,6 +19,7 @@ pub mod schema;
 pub mod sql;
 pub mod tablet;
 pub mod topology;
+pub mod user;
 pub mod version;
 pub mod vschema;
 pub mod why;
@@ -43,6 +44,9 @@ pub enum Command {
     /// The mysqld servers and their agents
     #[command(subcommand)]
     Tablet(tablet::Command),
+    /// Who may log in to routers, and what each may do
+    #[command(subcommand)]
+    User(user::Command),
     /// Hosts that are to be maintained
     #[command(subcommand)]
     Host(host::Command),
@@ -81,6 +85,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Keyspace(command) => keyspace::run(command, global).await,
         Command::ReplicaSet(command) => replica_set::run(command, global).await,
         Command::Tablet(command) => tablet::run(command, global).await,
+        Command::User(command) => user::run(command, global).await,
         Command::Host(command) => host::run(command, global).await,
         Command::Topology(command) => topology::run(command, global).await,
         Command::Events(arguments) => events::run(arguments, global).await,

@@ -14,6 +14,7 @@ mod commands;
 mod failure;
 mod local;
 mod output;
+mod password;
 mod pki;
 mod progress;
 mod statements;

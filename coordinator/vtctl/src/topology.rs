@@ -35,6 +35,20 @@ pub struct Topology {
     /// By the alias of the tablet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub drains: BTreeMap<String, Drain>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, User>,
+}
+
+/// Without a password: coordinators give none away.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub revision: u64,
+    /// Rights by keyspace, as in `read,write`.
+    #[serde(default)]
+    pub grants: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -226,6 +240,14 @@ impl Topology {
                     .insert(id, Coordinator::of(revision, coordinator));
             }
             Value::Drain(drain) => drop(self.drains.insert(drain.tablet, Drain { revision })),
+            Value::User(user) => {
+                let user_of = User {
+                    revision,
+                    grants: crate::views::user::grants(user.grants),
+                    connections_max: user.connections_max,
+                };
+                self.users.insert(user.name, user_of);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod lost;
 pub mod replica_set;
 pub mod tablet;
 pub mod tail;
+pub mod user;
 pub mod why;
 
 use vt_proto::wire;

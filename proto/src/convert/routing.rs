@@ -7,12 +7,12 @@ use prost::Message;
 use super::{ConvertError, list, parse, required};
 use crate::{
     epoch::{Epoch, Revision},
-    ids::{KeyspaceName, ReplicaSetName},
     routing::{
         DeltaError, KeyspaceRoute, ReplicaRoute, ReplicaSetRoute, RoutingDelta, RoutingSnapshot,
         RoutingUpdate, RoutingVersion, ServingState, ShardRoute,
     },
     topology::Endpoint,
+    user::User,
     wire::{self, routing_update::Update},
 };
 
@@ -64,6 +64,7 @@ impl From<&RoutingSnapshot> for wire::RoutingSnapshot {
             health: snapshot.version.health,
             keyspaces: messages(&snapshot.keyspaces),
             replica_sets: messages(&snapshot.replica_sets),
+            users: messages(&snapshot.users),
         }
     }
 }
@@ -119,7 +120,6 @@ impl From<wire::RoutingVersion> for RoutingVersion {
 
 impl From<&RoutingDelta> for wire::RoutingDelta {
     fn from(delta: &RoutingDelta) -> Self {
-        let texts = |names: &[KeyspaceName]| names.iter().map(ToString::to_string).collect();
         Self {
             cluster_id: delta.cluster_id.clone(),
             from: Some(delta.from.into()),
@@ -127,13 +127,15 @@ impl From<&RoutingDelta> for wire::RoutingDelta {
             keyspaces: messages(&delta.keyspaces),
             removed_keyspaces: texts(&delta.removed_keyspaces),
             replica_sets: messages(&delta.replica_sets),
-            removed_replica_sets: delta
-                .removed_replica_sets
-                .iter()
-                .map(ReplicaSetName::to_string)
-                .collect(),
+            removed_replica_sets: texts(&delta.removed_replica_sets),
+            users: messages(&delta.users),
+            removed_users: texts(&delta.removed_users),
         }
     }
+}
+
+fn texts<N: ToString>(names: &[N]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 impl TryFrom<wire::RoutingDelta> for RoutingDelta {
@@ -159,6 +161,8 @@ impl TryFrom<wire::RoutingDelta> for RoutingDelta {
                 |route: &ReplicaSetRoute| &route.name,
             )?,
             removed_replica_sets: names("removed_replica_sets", &delta.removed_replica_sets)?,
+            users: routes("users", delta.users, |user: &User| &user.name)?,
+            removed_users: names("removed_users", &delta.removed_users)?,
         })
     }
 }
@@ -181,6 +185,7 @@ impl TryFrom<wire::RoutingSnapshot> for RoutingSnapshot {
                 snapshot.replica_sets,
                 |route: &ReplicaSetRoute| &route.name,
             )?,
+            users: routes("users", snapshot.users, |user: &User| &user.name)?,
         })
     }
 }
@@ -319,7 +324,7 @@ impl TryFrom<wire::ReplicaRoute> for ReplicaRoute {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::TabletKind;
+    use crate::{topology::TabletKind, user::PasswordHashes};
 
     fn snapshot() -> RoutingSnapshot {
         let mysql = |port| Endpoint {
@@ -360,6 +365,12 @@ mod tests {
                 name: "customer".parse().unwrap(),
                 shards: vec![shard("-80", "customer$_80"), shard("80-", "customer$80_")],
             })],
+            users: vec![Arc::new(User {
+                name: "app".parse().unwrap(),
+                password: PasswordHashes::HIDDEN,
+                grants: [("*".parse().unwrap(), "read".parse().unwrap())].into(),
+                connections_max: None,
+            })],
             replica_sets: vec![
                 set(
                     "rs-1",
@@ -392,7 +403,8 @@ mod tests {
     #[test]
     fn mistakes_name_their_field() {
         type Break = fn(&mut wire::RoutingSnapshot);
-        let cases: [(&str, Break); 7] = [
+        let cases: [(&str, Break); 8] = [
+            ("users[0].name", |s| s.users[0].name.clear()),
             ("replica_sets", |s| s.replica_sets.swap(0, 1)),
             ("keyspaces[0].name", |s| s.keyspaces[0].name.push('!')),
             ("keyspaces[0].shards[1].range", |s| {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{KeyspaceRoute, ReplicaSetRoute, RoutingSnapshot, RoutingVersion};
-use crate::ids::{KeyspaceName, ReplicaSetName};
+use crate::{
+    ids::{KeyspaceName, ReplicaSetName, UserName},
+    user::User,
+};
 
 /// The changes that lead from one version to a later one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,9 @@ pub struct RoutingDelta {
     /// New and changed ones, in order of their names.
     pub replica_sets: Vec<Arc<ReplicaSetRoute>>,
     pub removed_replica_sets: Vec<ReplicaSetName>,
+    /// New and changed ones, in order of their names.
+    pub users: Vec<Arc<User>>,
+    pub removed_users: Vec<UserName>,
 }
 
 /// News for routers: the whole state, and what leads to it from the one before.
@@ -46,6 +52,7 @@ impl RoutingDelta {
             differences(&from.keyspaces, &to.keyspaces, |route| &route.name);
         let (replica_sets, removed_replica_sets) =
             differences(&from.replica_sets, &to.replica_sets, |route| &route.name);
+        let (users, removed_users) = differences(&from.users, &to.users, |user| &user.name);
         Self {
             cluster_id: to.cluster_id.clone(),
             from: from.version,
@@ -54,6 +61,8 @@ impl RoutingDelta {
             removed_keyspaces,
             replica_sets,
             removed_replica_sets,
+            users,
+            removed_users,
         }
     }
 
@@ -62,6 +71,7 @@ impl RoutingDelta {
         let mut deltas = deltas.into_iter();
         let first = deltas.next()?;
         let (mut keyspaces, mut replica_sets) = (BTreeMap::new(), BTreeMap::new());
+        let mut users = BTreeMap::new();
         let mut to = first.to;
         for delta in std::iter::once(first).chain(deltas) {
             to = delta.to;
@@ -71,9 +81,12 @@ impl RoutingDelta {
             let (changed, removed) = (&delta.replica_sets, &delta.removed_replica_sets);
             replica_sets.extend(removed.iter().map(|name| (name, None)));
             replica_sets.extend(changed.iter().map(|route| (&route.name, Some(route))));
+            users.extend(delta.removed_users.iter().map(|name| (name, None)));
+            users.extend(delta.users.iter().map(|user| (&user.name, Some(user))));
         }
         let (keyspaces, removed_keyspaces) = parted(keyspaces);
         let (replica_sets, removed_replica_sets) = parted(replica_sets);
+        let (users, removed_users) = parted(users);
         Some(Self {
             cluster_id: first.cluster_id.clone(),
             from: first.from,
@@ -82,6 +95,8 @@ impl RoutingDelta {
             removed_keyspaces,
             replica_sets,
             removed_replica_sets,
+            users,
+            removed_users,
         })
     }
 
@@ -91,6 +106,8 @@ impl RoutingDelta {
             && self.removed_keyspaces.is_empty()
             && self.replica_sets.is_empty()
             && self.removed_replica_sets.is_empty()
+            && self.users.is_empty()
+            && self.removed_users.is_empty()
     }
 }
 
@@ -124,6 +141,9 @@ impl RoutingSnapshot {
                 &delta.removed_replica_sets,
                 |route| &route.name,
             ),
+            users: replaced(&self.users, &delta.users, &delta.removed_users, |user| {
+                &user.name
+            }),
         })
     }
 }
@@ -196,6 +216,7 @@ mod tests {
     use crate::{
         epoch::{Epoch, Revision},
         routing::ServingState,
+        user::PasswordHashes,
     };
 
     fn snapshot(revision: u64, sets: &BTreeMap<u8, u64>) -> RoutingSnapshot {
@@ -222,12 +243,22 @@ mod tests {
             .map(keyspace)
             .collect();
         keyspaces.sort_by(|one, other| one.name.cmp(&other.name));
+        let users = sets.iter().filter(|(n, _)| *n % 5 < 2);
+        let user = |(number, limit): (&u8, &u64)| {
+            Arc::new(User {
+                name: format!("u{number:02}").parse().unwrap(),
+                password: PasswordHashes::HIDDEN,
+                grants: BTreeMap::new(),
+                connections_max: u32::try_from(*limit).ok(),
+            })
+        };
         RoutingSnapshot {
             cluster_id: "c".to_owned(),
             version: RoutingVersion {
                 revision: Revision(revision),
                 health: 0,
             },
+            users: users.map(user).collect(),
             keyspaces,
             replica_sets,
         }
@@ -245,7 +276,7 @@ mod tests {
                 let mut deltas = Vec::new();
                 for next in &snapshots[start + 1..] {
                     let delta = RoutingDelta::between(&state, next);
-                    prop_assert_eq!(delta.is_empty(), state.replica_sets == next.replica_sets && state.keyspaces == next.keyspaces);
+                    prop_assert_eq!(delta.is_empty(), RoutingSnapshot { version: next.version, ..state.clone() } == *next);
                     state = state.apply(&delta).unwrap();
                     prop_assert_eq!(&state, next);
                     deltas.push(delta);

@@ -35,6 +35,7 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
         K::Status => Show::Status,
         K::Vitrail if cursor.accept(K::Queries) => Show::VitrailQueries,
         K::Processlist => Show::Processlist { full },
+        K::Grants if is_own(cursor) => Show::Grants,
         _ => Show::Other,
     };
     let traits = match show {
@@ -42,6 +43,14 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
         _ => Traits::NONE,
     };
     Head::with(Kind::Show(show), traits)
+}
+
+/// `SHOW GRANTS [FOR CURRENT_USER[()]]`, and not those of somebody else.
+fn is_own(cursor: &mut Cursor<'_>) -> bool {
+    !cursor.accept(Keyword::For)
+        || cursor
+            .peek()
+            .is_some_and(|item| cursor.text(item).eq_ignore_ascii_case(b"current_user"))
 }
 
 /// `SHOW COUNT(*) WARNINGS`

@@ -9,7 +9,9 @@ use vt_planner::{
 use crate::router::error::RouterError;
 use crate::router::metrics::QueryKind;
 use crate::router::pool::settings::is_tracked;
+use crate::router::rights;
 use crate::router::state::TransactionEnd;
+use crate::router::users::Needs;
 
 /// A text of one or several statements.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Analysis {
     /// The plan of the only statement, or of the first.
     pub plan: Plan,
     pub is_read_only: bool,
+    /// What the user must be allowed.
+    pub needs: Needs,
     pub traits: Traits,
     pub sets_untracked: bool,
     pub schemas: Vec<String>,
@@ -34,6 +38,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
     let mut analysis = Analysis {
         plan,
         is_read_only: first.is_read_only() && plan == Plan::Forward(Access::Read),
+        needs: rights::needs(&first, sql),
         traits: first.traits,
         sets_untracked: sets_untracked(&first),
         schemas: Vec::new(),
@@ -49,6 +54,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
             check_alone(plan)?;
             analysis.is_read_only &=
                 statement.is_read_only() && plan == Plan::Forward(Access::Read);
+            analysis.needs = analysis.needs.with(rights::needs(&statement, sql));
             analysis.traits |= statement.traits;
             analysis.sets_untracked |= sets_untracked(&statement);
             analysis.uploads |= uploads(&statement);
@@ -104,6 +110,7 @@ fn is_local(plan: Plan) -> bool {
             | Plan::ShowKeyspaces
             | Plan::ShowProcesslist { .. }
             | Plan::ShowQueries
+            | Plan::ShowGrants
             | Plan::Vexplain { .. }
             | Plan::Kill(_)
     )

@@ -20,6 +20,8 @@ use vt_wire::{Capabilities, ServerStatus};
 use super::{End, Session};
 use crate::router::error::RouterError;
 use crate::router::socket::{Channel, Socket};
+use crate::router::state::Account;
+use crate::router::users::{NOBODY, double_hashes};
 
 /// Time from the first byte of a connection to the end of its handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -172,7 +174,9 @@ impl Session {
 
     /// Verifies the claim; returns the sequence id of the OK that is still to be sent.
     async fn authenticate(&mut self, claim: Claim, nonce: Nonce, sequence: u8) -> Result<u8, End> {
-        let (hashes, is_known) = self.shared.directory.hashes(&claim.user);
+        let snapshot = self.worker.topology.load();
+        let known = self.shared.directory.find(&claim.user, &snapshot);
+        let hashes = known.as_deref().map_or(NOBODY, double_hashes);
         let (mut response, mut sequence) = (claim.auth_response, sequence);
         let mut plugin = claim.auth_plugin.as_slice();
         let mut nonce = nonce;
@@ -187,15 +191,22 @@ impl Session {
                 .await?;
             (response, sequence) = self.read_handshake_packet().await?;
         }
-        let is_right = verify(&hashes, plugin, &nonce, &response) && is_known;
-        if !is_right {
+        let is_right = verify(&hashes, plugin, &nonce, &response);
+        let Some(user) = known.filter(|_| is_right) else {
             let error = RouterError::AccessDenied {
                 user: String::from_utf8_lossy(&claim.user).into_owned(),
                 host: self.state.process.peer.ip().to_string(),
                 using_password: !response.is_empty(),
             };
             return Err(self.refuse(error, sequence).await);
-        }
+        };
+        let Some(seat) = self.shared.directory.take_seat(&user) else {
+            let error = RouterError::UserConnections {
+                user: user.name.to_string(),
+                limit: user.connections_max.unwrap_or_default(),
+            };
+            return Err(self.refuse(error, sequence).await);
+        };
         if plugin == CACHING_SHA2_PLUGIN {
             self.send(&encode_auth_more_data(&[FAST_AUTH_OK]), sequence)
                 .await?;
@@ -203,6 +214,11 @@ impl Session {
         }
         self.state.user = String::from_utf8_lossy(&claim.user).into_owned();
         self.state.process.set_user(&self.state.user);
+        self.state.account = Some(Account {
+            user,
+            snapshot,
+            _seat: seat,
+        });
         Ok(sequence)
     }
 
@@ -224,6 +240,7 @@ impl Session {
             Err(error) => return Err(self.refuse(error.into(), sequence).await),
         };
         self.reset();
+        self.state.account = None;
         self.state.database = None;
         self.state.process.set_database(None);
         // Its scramble answers the challenge of the handshake, which is gone: it is asked again.

@@ -7,6 +7,7 @@ use vt_wire::{Capabilities, ServerStatus};
 
 use super::{End, Session};
 use crate::router::error::RouterError;
+use crate::router::rights;
 
 /// Session tracker: the schema changed.
 const TRACK_SCHEMA: u8 = 1;
@@ -97,6 +98,10 @@ impl Session {
             .keyspaces
             .iter()
             .map(|keyspace| keyspace.name.as_str())
+            .filter(|name| {
+                self.known_user()
+                    .is_some_and(|user| rights::may_enter(user, name))
+            })
             .collect();
         names.push("information_schema");
         names.sort_unstable();

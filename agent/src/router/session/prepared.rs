@@ -41,6 +41,9 @@ impl Session {
                 )
                 .await;
         }
+        if let Err(error) = self.check_rights(analysis.needs, &analysis.schemas) {
+            return self.reply_error(&error, sequence).await;
+        }
         if self.state.statements.len() >= STATEMENTS_MAX {
             return self
                 .reply_error(&RouterError::TooManyStatements(STATEMENTS_MAX), sequence)
@@ -54,6 +57,7 @@ impl Session {
         request.prepared = Some(PreparedUse::Prepare(id));
         let statement = Prepared {
             is_read_only: analysis.is_read_only,
+            needs: analysis.needs,
             traits: analysis.traits,
             sets_untracked: analysis.sets_untracked,
             schemas: analysis.schemas,
@@ -106,7 +110,7 @@ impl Session {
             statement.schemas.clone(),
             statement.sets_untracked,
         );
-        let digest = statement.digest;
+        let (needs, digest) = (statement.needs, statement.digest);
         let (is_read_only, ends_transaction) = (
             statement.is_read_only && flags & !PARAMETER_COUNT_AVAILABLE == 0,
             statement.ends_transaction,
@@ -115,6 +119,10 @@ impl Session {
             return self
                 .answer_execute_in_broken_transaction(ends_transaction, error, sequence)
                 .await;
+        }
+        // They may have changed since it was prepared.
+        if let Err(error) = self.check_rights(needs, &schemas) {
+            return self.reply_error(&error, sequence).await;
         }
         let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
         request.is_read_only = is_read_only;

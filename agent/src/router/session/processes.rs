@@ -36,7 +36,7 @@ impl Session {
             .and_then(|id| self.shared.processlist.find(id));
         let outcome = match found {
             None => Err(RouterError::KillUnknown(id)),
-            Some(process) if !process.is_of(&self.state.user) => Err(RouterError::KillDenied(id)),
+            Some(process) if !self.may_see(&process) => Err(RouterError::KillDenied(id)),
             Some(process) => {
                 process.kill(what);
                 match process.id == self.connection_id() {
@@ -51,12 +51,17 @@ impl Session {
         }
     }
 
+    /// Its own sessions, or as an administrator all of them.
+    fn may_see(&self, process: &Process) -> bool {
+        self.is_administrator() || process.is_of(&self.state.user)
+    }
+
     /// The user's sessions.
     pub(super) async fn show_processlist(&mut self, full: bool, sequence: u8) -> Result<(), End> {
         let processes = self.shared.processlist.all();
         let rows = processes
             .iter()
-            .filter(|process| process.is_of(&self.state.user))
+            .filter(|process| self.may_see(process))
             .map(|process| row(process, full))
             .collect();
         let result = TextResult {

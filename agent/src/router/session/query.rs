@@ -4,6 +4,7 @@ use vt_planner::{Plan, Statement, Transaction};
 use vt_wire::scanner::Answer;
 
 use super::analysis::{Analysis, analyse};
+use super::rights::{Asked, asked};
 use super::{End, Incoming, Session};
 use crate::router::error::RouterError;
 use crate::router::executor::Request;
@@ -28,49 +29,40 @@ impl Session {
                 .answer_in_broken_transaction(analysis.plan, error, sequence)
                 .await;
         }
-        match analysis.plan {
-            Plan::Use => {
-                let name = used_database(&analysis.first, sql);
+        if let Err(error) = self.check_rights(analysis.needs, &analysis.schemas) {
+            return self.reply_error(&error, sequence).await;
+        }
+        if let Some(here) = here(&analysis, sql) {
+            self.worker.metrics.count_query(QueryKind::local);
+            return self.answer_here(here, sequence).await;
+        }
+        let kind = analysis.kind();
+        let digest = self.digest(sql);
+        let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
+        request.is_read_only = analysis.is_read_only;
+        request.traits = analysis.traits;
+        request.sets_untracked = analysis.sets_untracked;
+        request.schemas = analysis.schemas;
+        request.ends_transaction = analysis.ends_transaction;
+        request.uploads = analysis.uploads;
+        request.digest = Some(digest);
+        self.carry_out(request, sequence, kind).await
+    }
+
+    async fn answer_here(&mut self, here: Here, sequence: u8) -> Result<(), End> {
+        match here {
+            Here::Use(name) => {
                 let result = self.select_database(&name);
-                self.worker.metrics.count_query(QueryKind::local);
                 self.reply_selected(result, sequence).await
             }
-            Plan::ShowKeyspaces => {
-                let text = analysis.first.span.of(sql).to_vec();
-                self.worker.metrics.count_query(QueryKind::local);
-                self.show_keyspaces(&text, sequence).await
-            }
-            Plan::ShowProcesslist { full } => {
-                self.worker.metrics.count_query(QueryKind::local);
-                self.show_processlist(full, sequence).await
-            }
-            Plan::ShowQueries => {
-                self.worker.metrics.count_query(QueryKind::local);
-                self.show_queries(sequence).await
-            }
-            Plan::Vexplain { from } => {
-                let text = sql[from..analysis.first.span.end].to_vec();
-                self.worker.metrics.count_query(QueryKind::local);
-                self.explain(&text, sequence).await
-            }
-            Plan::Kill(kill) => {
-                self.worker.metrics.count_query(QueryKind::local);
-                self.kill_by_text(kill, sequence).await
-            }
-            _ if is_connection_id(&analysis, sql) => self.reply_connection_id(sequence).await,
-            _ => {
-                let kind = analysis.kind();
-                let digest = self.digest(sql);
-                let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
-                request.is_read_only = analysis.is_read_only;
-                request.traits = analysis.traits;
-                request.sets_untracked = analysis.sets_untracked;
-                request.schemas = analysis.schemas;
-                request.ends_transaction = analysis.ends_transaction;
-                request.uploads = analysis.uploads;
-                request.digest = Some(digest);
-                self.carry_out(request, sequence, kind).await
-            }
+            Here::Keyspaces(text) => self.show_keyspaces(&text, sequence).await,
+            Here::Processlist { full } => self.show_processlist(full, sequence).await,
+            Here::Queries => self.show_queries(sequence).await,
+            Here::Grants => self.show_grants(sequence).await,
+            Here::Explain(text) => self.explain(&text, sequence).await,
+            Here::Kill(kill) => self.kill_by_text(kill, sequence).await,
+            Here::ConnectionId => self.reply_connection_id(sequence).await,
+            Here::User(asked) => self.reply_user(asked, sequence).await,
         }
     }
 
@@ -95,6 +87,35 @@ impl Session {
     }
 }
 
+/// What the router answers itself, with what it needs of the text.
+enum Here {
+    Use(Vec<u8>),
+    Keyspaces(Vec<u8>),
+    Processlist { full: bool },
+    Queries,
+    Grants,
+    Explain(Vec<u8>),
+    Kill(vt_planner::Kill),
+    ConnectionId,
+    User(Asked),
+}
+
+fn here(analysis: &Analysis, sql: &[u8]) -> Option<Here> {
+    let text = analysis.first.span.of(sql);
+    Some(match analysis.plan {
+        Plan::Use => Here::Use(used_database(&analysis.first, sql)),
+        Plan::ShowKeyspaces => Here::Keyspaces(text.to_vec()),
+        Plan::ShowProcesslist { full } => Here::Processlist { full },
+        Plan::ShowQueries => Here::Queries,
+        Plan::ShowGrants => Here::Grants,
+        Plan::Vexplain { from } => Here::Explain(sql[from..analysis.first.span.end].to_vec()),
+        Plan::Kill(kill) => Here::Kill(kill),
+        _ if analysis.first.rest.is_some() => return None,
+        _ if is_connection_id(analysis, sql) => Here::ConnectionId,
+        _ => Here::User(asked(text)?),
+    })
+}
+
 fn used_database(statement: &Statement, sql: &[u8]) -> Vec<u8> {
     match &statement.kind {
         vt_planner::Kind::Use { database } => database.name_of(sql).into_owned(),
@@ -105,7 +126,6 @@ fn used_database(statement: &Statement, sql: &[u8]) -> Vec<u8> {
 /// The number of the server's connection would mean nothing to the client.
 fn is_connection_id(analysis: &Analysis, sql: &[u8]) -> bool {
     analysis.traits.contains(vt_planner::Traits::CONNECTION_ID)
-        && analysis.first.rest.is_none()
         && analysis
             .first
             .span

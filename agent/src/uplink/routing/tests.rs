@@ -21,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn snapshot(revision: u64) -> RoutingSnapshot {
     RoutingSnapshot {
+        users: Vec::new(),
         cluster_id: "c".into(),
         version: RoutingVersion {
             revision: Revision(revision),

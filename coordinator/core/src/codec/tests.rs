@@ -11,6 +11,7 @@ use vt_proto::{
         Leaving, Phase, Raising, ReplicaSet, SchemaChange, SchemaChangeStatus, Shard, Standing,
         Tablet, TabletKind, VschemaTable,
     },
+    user::{PasswordHashes, Place, Rights, User},
 };
 
 use super::*;
@@ -171,7 +172,32 @@ fn value() -> impl Strategy<Value = RecordValue> {
         tablet().prop_map(|tablet| RecordValue::Drain(Drain {
             alias: tablet.alias
         })),
+        user().prop_map(RecordValue::User),
     ]
+}
+
+fn user() -> impl Strategy<Value = User> {
+    let place = prop_oneof![
+        Just(Place::Everywhere),
+        keyspace_name().prop_map(Place::Keyspace)
+    ];
+    let rights = any::<[bool; 3]>().prop_map(|[write, ddl, admin]| Rights {
+        read: true,
+        write,
+        ddl,
+        admin,
+    });
+    let hashes = (any::<[u8; 20]>(), any::<[u8; 32]>());
+    let grants = proptest::collection::btree_map(place, rights, 0..4);
+    let limit = proptest::option::of(1_u32..9);
+    ("[a-z']{1,8}", hashes, grants, limit).prop_map(
+        |(name, (native, sha2), grants, connections_max)| User {
+            name: name.parse().unwrap(),
+            password: PasswordHashes { native, sha2 },
+            grants,
+            connections_max,
+        },
+    )
 }
 
 fn change() -> impl Strategy<Value = Change> {

@@ -30,6 +30,7 @@ fn keys_are_shown_by_kind_and_name() {
             RecordKey::Drain("zone1-100".parse().unwrap()),
             "drain/zone1-100",
         ),
+        (RecordKey::User("o'hara".parse().unwrap()), "user/o'hara"),
     ];
     assert_eq!(cases.len(), RecordKind::ALL.len(), "every kind");
     for ((key, shown), kind) in cases.into_iter().zip(RecordKind::ALL) {

@@ -229,5 +229,6 @@ fn key_text(key: Option<Key>) -> String {
         Some(Key::SchemaChange(id)) => format!("schema-change/{id}"),
         Some(Key::Coordinator(id)) => format!("coordinator/{id}"),
         Some(Key::Drain(tablet)) => format!("drain/{tablet}"),
+        Some(Key::User(name)) => format!("user/{name}"),
     }
 }
