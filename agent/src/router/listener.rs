@@ -77,7 +77,7 @@ async fn end_dropped(shared: Arc<Shared>) {
         let now = shared.topology.load();
         for user in &known.users {
             let name = user.name.as_str();
-            if shared.directory.find(name.as_bytes(), &now).is_some() {
+            if shared.directory.renew(name, &known, &now).is_some() {
                 continue;
             }
             for process in shared.processlist.all() {

@@ -131,12 +131,11 @@ pub fn check(
     if needs.rights == Rights::NONE && named.is_empty() {
         return Ok(());
     }
-    let own = match database {
-        Some(Database::Keyspace { name, .. }) => Some(name.as_str()),
-        // Names without a schema are tables of the system there.
-        Some(Database::System(name)) => Some(name.as_str()),
-        None => None,
-    };
+    // In a schema of the system, names without a schema are its tables.
+    let own = database.map(|database| {
+        let (Database::Keyspace { name, .. } | Database::System(name)) = database;
+        name.as_str()
+    });
     let named = named.iter().map(String::as_str);
     let mut places = own.into_iter().chain(named);
     places.try_for_each(|place| check_place(user, needs.rights, place))

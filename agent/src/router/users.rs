@@ -254,6 +254,21 @@ impl Directory {
         kept.or_else(|| self.own.load().get(name).cloned())
     }
 
+    /// Who a session of this name is, that logged in or was looked up as of `before`. Whom the coordinators dropped does not become the
+    /// user of the same name of this router, who may do everything.
+    #[must_use]
+    pub fn renew(
+        &self,
+        name: &str,
+        before: &RoutingSnapshot,
+        now: &RoutingSnapshot,
+    ) -> Option<Arc<Known>> {
+        match before.user(name) {
+            Some(_) => now.user(name).cloned(),
+            None => self.find(name.as_bytes(), now),
+        }
+    }
+
     /// A seat for one more connection of the user, if its limit allows that.
     #[must_use]
     pub fn take_seat(&self, user: &Known) -> Option<Seat> {
@@ -422,6 +437,24 @@ mod tests {
         assert!(opens(&directory, &snapshot, b"new") && !opens(&directory, &snapshot, b"old"));
         assert!(directory.find(b"other", &snapshot).is_none());
         assert!(directory.find(&[0xFF], &snapshot).is_none());
+    }
+
+    #[test]
+    fn who_is_dropped_is_nobody() {
+        let directory = Directory::new(vec![hash_password("app", b"own")]);
+        let nobody = RoutingSnapshot::default();
+        let with = RoutingSnapshot {
+            users: vec![kept("app", b"kept", Some(7))],
+            ..RoutingSnapshot::default()
+        };
+        let limit = |before: &RoutingSnapshot, now: &RoutingSnapshot| {
+            let user = directory.renew("app", before, now);
+            user.map(|user| user.connections_max)
+        };
+        assert_eq!(limit(&with, &with), Some(Some(7)));
+        assert_eq!(limit(&with, &nobody), None);
+        assert_eq!(limit(&nobody, &nobody), Some(None), "the router's own");
+        assert_eq!(limit(&nobody, &with), Some(Some(7)));
     }
 
     #[test]

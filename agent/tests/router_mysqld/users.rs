@@ -116,6 +116,25 @@ async fn who_is_dropped_is_gone() {
     );
 }
 
+/// The router's own file has a user of this name, who may do everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_dropped_does_not_become_the_files_user() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    router.keep(&[KeptUser::new("app", &[("shop", "read")])]);
+    let mut conn = login(&router, "app", "shop").await.unwrap();
+    let insert = "INSERT INTO product (name) VALUES ('never')";
+    assert_eq!(code(conn.query_drop(insert).await), TABLE_ACCESS_DENIED);
+    router.keep(&[]);
+    assert!(conn.query_drop(insert).await.is_err());
+    let mut own = router.connect().await;
+    let count: Option<u32> = own
+        .query_first("SELECT COUNT(*) FROM product")
+        .await
+        .unwrap();
+    assert_eq!(count, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_limited() {
     let server = Mysqld::start().await;

@@ -49,7 +49,8 @@ pub fn hashes(source: &Source) -> anyhow::Result<PasswordHashes> {
     Ok(hash(password.as_bytes()))
 }
 
-fn hash(password: &[u8]) -> PasswordHashes {
+/// The hashes of a password that is at hand.
+pub fn hash(password: &[u8]) -> PasswordHashes {
     PasswordHashes {
         native: sha1::Sha1::digest(sha1::Sha1::digest(password)).into(),
         sha2: sha2::Sha256::digest(sha2::Sha256::digest(password)).into(),

@@ -25,7 +25,10 @@ pub(super) fn renew_account(
         return Ok(());
     }
     let snapshot = worker.topology.load();
-    match shared.directory.find(state.user.as_bytes(), &snapshot) {
+    let renewed = shared
+        .directory
+        .renew(&state.user, &account.snapshot, &snapshot);
+    match renewed {
         Some(user) => {
             account.user = user;
             account.snapshot = snapshot;

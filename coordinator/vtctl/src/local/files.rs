@@ -8,12 +8,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use sha1::Digest as _;
 use toml::{Table, Value};
 use vt_tls::{files::TlsFiles, role::Role};
 
 use super::cluster::{Cluster, HOST, Member, MemberKind, OPERATOR, SETTINGS_FILE, USER};
-use crate::pki::{self, LEAF_DAYS, Pki, Request, authority::Authority};
+use crate::{
+    password::hash,
+    pki::{self, LEAF_DAYS, Pki, Request, authority::Authority},
+};
 
 /// 26 characters of 36: 134 bits.
 const PASSWORD_LENGTH: usize = 26;
@@ -152,16 +154,11 @@ fn credentials_text() -> anyhow::Result<String> {
 }
 
 fn users_text(password: &str) -> anyhow::Result<String> {
+    let hashes = hash(password.as_bytes());
     let user = table([
         ("name", USER.into()),
-        (
-            "native",
-            hex(&sha1::Sha1::digest(sha1::Sha1::digest(password))).into(),
-        ),
-        (
-            "sha2",
-            hex(&sha2::Sha256::digest(sha2::Sha256::digest(password))).into(),
-        ),
+        ("native", hex(&hashes.native).into()),
+        ("sha2", hex(&hashes.sha2).into()),
     ]);
     let users = table([("user", Value::Array(vec![Value::Table(user)]))]);
     toml::to_string(&users).context("write the users")
