@@ -14,7 +14,7 @@ use vt_agent_core::{
     Action, Memory, Observed, Process, Record, Step, Work, accept, alone, converge, recall, report,
 };
 use vt_proto::{
-    desired::{Desired, Goal},
+    desired::{Candidacy, Desired, Goal},
     ids::TabletAlias,
     topology::Tablet,
 };
@@ -158,7 +158,10 @@ impl Supervisor {
         }
         match step.action {
             Some(action) => self.act(action, observed, seen).await,
-            None => self.wait(step.blocked.is_some()).await,
+            None if self.wait(step.blocked.is_some()).await => {
+                self.foreseen = Some((observed, seen));
+            }
+            None => {}
         }
     }
 
@@ -356,7 +359,7 @@ impl Supervisor {
         }
         if failed {
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-        } else if action.foresee(&mut observed) {
+        } else if !self.demotes() && action.foresee(&mut observed) {
             self.foreseen = Some((observed, seen));
         }
     }
@@ -421,11 +424,11 @@ impl Supervisor {
         }
     }
 
-    /// Until there is something to look at.
-    async fn wait(&mut self, is_blocked: bool) {
+    /// Until there is something to look at. Whether that is the first row of an epoch: its end opens, whatever a look would show.
+    async fn wait(&mut self, is_blocked: bool) -> bool {
         let is_hot = Instant::now() < self.hot_until;
         // The end of work is told without a look.
-        let awaits = is_blocked && self.memory.work.is_none();
+        let awaits = self.is_awaited() || is_blocked && self.memory.work.is_none();
         let period = match self.host.is_answering() {
             false => OBSERVE_PERIOD_STARTING,
             true if !is_hot => OBSERVE_PERIOD,
@@ -437,8 +440,25 @@ impl Supervisor {
             () = tokio::time::sleep(period) => {}
             Ok(()) = guard.changed() => { self.hot_until = Instant::now() + HOT; }
             Ok(()) = self.arrivals.changed() => { self.arrivals.mark_changed(); }
-            Some((work, outcome)) = self.work_ends.1.recv() => self.note_work(&work, outcome),
+            Some((work, outcome)) = self.work_ends.1.recv() => {
+                let opens = outcome.is_ok() && matches!(work, Work::TermRow { .. });
+                self.note_work(&work, outcome);
+                return opens;
+            }
         }
+        false
+    }
+
+    /// Statements that reach a primary before their router hears of the hold are to end by themselves: a look gives them time.
+    fn demotes(&self) -> bool {
+        let goal = self.desired.as_ref().map(|desired| &desired.goal);
+        matches!(goal, Some(Goal::Demote { .. }))
+    }
+
+    /// Whether writers wait for what a look may find.
+    fn is_awaited(&self) -> bool {
+        let goal = self.desired.as_ref().map(|desired| &desired.goal);
+        matches!(goal, Some(Goal::Replica { candidacy, .. }) if *candidacy != Candidacy::None)
     }
 
     fn start_work(&mut self, work: Work) {

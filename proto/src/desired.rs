@@ -55,7 +55,19 @@ pub enum Goal {
         acker: bool,
         /// What was kept of the epochs before: transactions of an ended epoch beyond it must be cut before mysqld starts.
         history: Vec<FinishedEpoch>,
+        candidacy: Candidacy,
     },
+}
+
+/// What a replica has to do with a planned switchover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidacy {
+    #[default]
+    None,
+    /// It is to become primary as soon as it is near: do beforehand what writers would wait for, and report `prepared`.
+    Prepares,
+    /// Writers are held until it has said that it received everything.
+    Awaited,
 }
 
 /// The whole of what one agent should make true.

@@ -176,6 +176,8 @@ pub struct Report {
     pub fenced: Option<Epoch>,
     /// The generation of the `Demote` goal under which it became read-only and `gtid` was read.
     pub demoted: Option<Generation>,
+    /// The generation of the `Replica` goal under which it has prepared to become primary.
+    pub prepared: Option<Generation>,
     /// The epoch in which it is open for writes as primary, its term row acknowledged.
     pub serving: Option<Epoch>,
     /// The generation of the `Revoke` goal, on disk, under which its IO thread was proven off: it follows no older order any more.

@@ -141,8 +141,8 @@ impl Action {
         }
     }
 
-    /// Puts into `observed` all that its success changes there, where that is known without another look: on the way to its opening
-    /// as primary, where writers wait for each look. Whether it was known.
+    /// Puts into `observed` all that its success changes there, where that is known without another look: on the way to a new primary,
+    /// where writers wait for each look. Whether it was known.
     pub fn foresee(&self, observed: &mut Observed) -> bool {
         match (self, &mut observed.server) {
             (Action::WriteRoleMarker, _) => observed.role_marker = true,
@@ -154,8 +154,16 @@ impl Action {
                 server.read_only = true;
                 server.super_read_only = false;
             }
+            (Action::RepointChannel { source }, Some(server)) => match &mut server.channel {
+                Some(channel) => channel.source = source.clone(),
+                None => return false,
+            },
             (
-                Action::Persist(Record::PromiseAsPrimary { .. } | Record::PrimaryshipBegins { .. })
+                Action::Persist(
+                    Record::Promise { .. }
+                    | Record::PromiseAsPrimary { .. }
+                    | Record::PrimaryshipBegins { .. },
+                )
                 | Action::StartWork(Work::RotateBinaryLog { .. } | Work::TermRow { .. }),
                 _,
             ) => {}

@@ -1,7 +1,7 @@
 //! What may be claimed towards the coordinator. Every claim is a proof obligation: see each field of `Report`.
 
 use vt_proto::{
-    desired::{Desired, Goal},
+    desired::{Candidacy, Desired, Goal},
     epoch::{Epoch, Generation},
     report::ThreadState,
 };
@@ -14,6 +14,7 @@ pub struct Claims {
     pub revoked: Option<Epoch>,
     pub fenced: Option<Epoch>,
     pub demoted: Option<Generation>,
+    pub prepared: Option<Generation>,
     pub serving: Option<Epoch>,
     pub silent: Option<Generation>,
     pub confirmed: Option<Generation>,
@@ -41,6 +42,10 @@ pub fn claims(
             .filter(|desired| desired.generation == persisted.generation)
             .filter(|_| is_closed(observed))
             .map(|desired| desired.generation),
+        prepared: current
+            .filter(|desired| is_candidate(&desired.goal))
+            .map(|desired| desired.generation)
+            .filter(|generation| memory.prepared == Some(*generation)),
         serving: serving(observed, persisted, memory),
         // On disk: else an agent that starts anew would go on from an older order, and acknowledge.
         silent: current
@@ -57,6 +62,11 @@ pub fn claims(
             .filter(|desired| are_locked_out(observed, memory, &desired.goal))
             .map(|desired| desired.generation),
     }
+}
+
+fn is_candidate(goal: &Goal) -> bool {
+    let prepares = Candidacy::Prepares;
+    matches!(goal, Goal::Replica { candidacy, .. } if *candidacy == prepares)
 }
 
 /// Those whom the goal refuses were locked out in this life of mysqld, and nobody has been let in since.

@@ -211,6 +211,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
             source,
             acker,
             history,
+            candidacy,
             ..
         } => replica::step(
             view,
@@ -218,6 +219,7 @@ fn pursue(view: &View<'_>, goal: &Goal) -> Step {
                 source,
                 acker: *acker,
                 history,
+                candidacy: *candidacy,
             },
         ),
     }

@@ -75,6 +75,8 @@ pub struct Memory {
     pub work_failure: Option<(Work, String, u64)>,
     /// The epoch and life for which a new binary log was begun, or could not be.
     pub rotated: Option<(Epoch, Incarnation)>,
+    /// The desired state under which the binary log was last seen to be short, or could not be made so.
+    pub prepared: Option<Generation>,
     /// The epoch and life whose first row was acknowledged.
     pub term_row: Option<(Epoch, Incarnation)>,
     /// The desired state with `confirm` under which a row was written and acknowledged.
@@ -331,6 +333,9 @@ impl Memory {
         }
         if self.work.as_ref() == Some(work) {
             self.work = None;
+        }
+        if matches!(work, Work::RotateBinaryLog { .. }) {
+            self.prepared = self.goal_since.map(|(generation, _)| generation);
         }
         match outcome {
             Ok(()) => {

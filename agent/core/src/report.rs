@@ -50,6 +50,7 @@ pub fn report(
         revoked: claims.revoked,
         fenced: claims.fenced,
         demoted: claims.demoted,
+        prepared: claims.prepared,
         serving: claims.serving,
         silent: claims.silent,
         confirmed: claims.confirmed,

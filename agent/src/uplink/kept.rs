@@ -133,7 +133,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use vt_proto::{
-        desired::Goal,
+        desired::{Candidacy, Goal},
         epoch::{Epoch, Generation},
         topology::{Endpoint, FinishedEpoch},
     };
@@ -159,6 +159,7 @@ mod tests {
                     primary: "zone1-100".parse().unwrap(),
                     kept: "aaaaaaaa-0000-0000-0000-000000000000:1-10".parse().unwrap(),
                 }],
+                candidacy: Candidacy::None,
             },
         }
     }

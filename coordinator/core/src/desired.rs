@@ -3,7 +3,7 @@
 //! A pure function of replicated records and never of health, so that every coordinator at one log index says the same.
 
 use vt_proto::{
-    desired::{Desired, Goal, SchemaTask},
+    desired::{Candidacy, Desired, Goal, SchemaTask},
     ids::TabletAlias,
     topology::{Phase, ReplicaSet, SchemaChangeStatus, TABLETS_OF_A_SET_MAX},
 };
@@ -126,5 +126,16 @@ fn replica(state: &State, record: &ReplicaSet, alias: &TabletAlias) -> Goal {
         source_alias: source.value.alias.clone(),
         acker: record.ackers.contains(alias),
         history: record.history.clone(),
+        candidacy: candidacy(record, alias),
+    }
+}
+
+fn candidacy(record: &ReplicaSet, alias: &TabletAlias) -> Candidacy {
+    match &record.phase {
+        Phase::Switching { candidate, holds } if candidate == alias => match holds {
+            true => Candidacy::Awaited,
+            false => Candidacy::Prepares,
+        },
+        _ => Candidacy::None,
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     event::Now,
     failover::{
         Situation,
-        planned::{fit, switching_to},
+        planned::{approaching, fit},
         schema_change::touch_shards,
         table::Trigger,
         timeline,
@@ -294,7 +294,7 @@ pub fn switchover(
     let message = format!("{primary} is to hand over to {candidate}");
     let mut event = event(now, "switchover.asked", &key, message);
     let switching = ReplicaSet {
-        phase: switching_to(&situation, candidate),
+        phase: approaching(candidate),
         ..record.value.without_steps()
     };
     event.evidence = timeline::evidence(&situation, Trigger::SwitchoverAsked, &switching);

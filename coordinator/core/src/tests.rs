@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vt_proto::{
-    desired::Goal,
+    desired::{Candidacy, Goal},
     epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
     report::{GtidPosition, MysqldState, Replication, SchemaResult, ThreadState},
@@ -91,6 +91,7 @@ fn fresh_report(index: u32) -> Report {
         silent: None,
         confirmed: None,
         locked_out: None,
+        prepared: Some(Generation(u64::MAX)),
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),

@@ -366,6 +366,7 @@ pub mod tests {
             silent: None,
             confirmed: None,
             locked_out: None,
+            prepared: None,
             write_probe: None,
             disk_probe: None,
             lost: Default::default(),

@@ -215,6 +215,7 @@ fn report() -> Report {
         silent: None,
         confirmed: None,
         locked_out: None,
+        prepared: None,
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),

@@ -2,7 +2,7 @@
 
 use super::{ConvertError, list, optional, parse, required};
 use crate::{
-    desired::{Desired, Goal, SchemaTask},
+    desired::{Candidacy, Desired, Goal, SchemaTask},
     epoch::{Epoch, Generation, Incarnation},
     ids::TabletAlias,
     report::{
@@ -30,6 +30,7 @@ impl From<Report> for wire::Report {
             revoked: report.revoked.map(|epoch| epoch.0),
             fenced: report.fenced.map(|epoch| epoch.0),
             demoted: report.demoted.map(|generation| generation.0),
+            prepared: report.prepared.map(|generation| generation.0),
             serving: report.serving.map(|epoch| epoch.0),
             amnesiac: report.amnesiac,
             schema_results: report.schema_results.into_iter().map(Into::into).collect(),
@@ -67,6 +68,7 @@ impl TryFrom<wire::Report> for Report {
             revoked: report.revoked.map(Epoch),
             fenced: report.fenced.map(Epoch),
             demoted: report.demoted.map(Generation),
+            prepared: report.prepared.map(Generation),
             serving: report.serving.map(Epoch),
             amnesiac: report.amnesiac,
             schema_results: report.schema_results.into_iter().map(Into::into).collect(),
@@ -375,11 +377,13 @@ impl From<Goal> for wire::desired::Goal {
                 source_alias,
                 acker,
                 history,
+                candidacy,
             } => Self::Replica(wire::Replica {
                 source: Some(source.into()),
                 source_alias: source_alias.to_string(),
                 acker,
                 history: history.into_iter().map(Into::into).collect(),
+                candidacy: wire::Candidacy::from(candidacy).into(),
             }),
         }
     }
@@ -408,12 +412,33 @@ impl TryFrom<wire::desired::Goal> for Goal {
                 restart_after: Incarnation(restart_after),
             },
             Wire::Replica(replica) => Self::Replica {
+                candidacy: replica.candidacy().into(),
                 source: required("source", replica.source)?,
                 source_alias: parse("source_alias", &replica.source_alias)?,
                 acker: replica.acker,
                 history: list("history", replica.history)?,
             },
         })
+    }
+}
+
+impl From<Candidacy> for wire::Candidacy {
+    fn from(candidacy: Candidacy) -> Self {
+        match candidacy {
+            Candidacy::None => Self::None,
+            Candidacy::Prepares => Self::Prepares,
+            Candidacy::Awaited => Self::Awaited,
+        }
+    }
+}
+
+impl From<wire::Candidacy> for Candidacy {
+    fn from(candidacy: wire::Candidacy) -> Self {
+        match candidacy {
+            wire::Candidacy::None => Self::None,
+            wire::Candidacy::Prepares => Self::Prepares,
+            wire::Candidacy::Awaited => Self::Awaited,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! for an epoch that was revoked without it, and a newer epoch has its promise, with which the kept state is not recalled. Where
 //! its source has become primary again without its hearing, the record counts it among those who acknowledge.
 
-use vt_proto::desired::{Desired, Goal};
+use vt_proto::desired::{Candidacy, Desired, Goal};
 
 use super::{Step, View, answering, replica};
 use crate::{
@@ -54,6 +54,8 @@ pub fn alone(
                 source,
                 acker: *acker,
                 history,
+                // Nobody hears that it is ready.
+                candidacy: Candidacy::None,
             },
         ),
         Goal::Standby | Goal::Demote { .. } | Goal::Revoke | Goal::Fence | Goal::Reveal { .. } => {

@@ -1,6 +1,7 @@
 //! Goal: replicate from the source. What a former primary wrote beyond its epoch is cut before it may start or connect.
 
 use vt_proto::{
+    desired::Candidacy,
     gtid::GtidSet,
     report::ThreadState,
     topology::{Endpoint, FinishedEpoch},
@@ -8,7 +9,7 @@ use vt_proto::{
 
 use super::{Step, View, acks, keep_applying, kept, kept_since, running, settle_accounts, vouch};
 use crate::{
-    action::Action,
+    action::{Action, Work},
     observed::{Channel, Process, Server},
     persisted::{Primaryship, Record},
 };
@@ -22,11 +23,15 @@ const REFUSED_RETRY_MS: u64 = 200;
 /// A thread that was just started shows a little later whether it acknowledges.
 const SEMI_SYNC_SETTLED_MS: u64 = 2_000;
 
+/// Who need not acknowledge connects so much later: writers wait for those who do, and share their disks and processors.
+const OTHERS_FIRST_MS: u64 = 300;
+
 /// The order to replicate.
 pub(super) struct Order<'a> {
     pub(super) source: &'a Endpoint,
     pub(super) acker: bool,
     pub(super) history: &'a [FinishedEpoch],
+    pub(super) candidacy: Candidacy,
 }
 
 pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
@@ -35,6 +40,9 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
         return Step::blocked(
             "mysqld's disk is full, stalled or fails: make room or look at the device, mysqld is started after that",
         );
+    }
+    if lets_others_go_first(view, order) {
+        return Step::rest();
     }
     if let Some(primaryship) = &view.persisted.primaryship
         && let Some(step) = end_primaryship(view, order, primaryship)
@@ -71,6 +79,18 @@ pub(super) fn step(view: &View<'_>, order: &Order<'_>) -> Step {
         return step;
     }
     remember(view, order, server)
+}
+
+/// It runs closed, nothing waits in it, it follows another source or none, and nobody waits for it.
+fn lets_others_go_first(view: &View<'_>, order: &Order<'_>) -> bool {
+    let is_idle = |server: &Server| {
+        let channel = server.channel.as_ref();
+        let is_elsewhere = channel.is_none_or(|channel| channel.source != *order.source);
+        is_elsewhere && server.super_read_only && server.wait_sessions == 0
+    };
+    !order.acker
+        && view.goal_age_ms() < OTHERS_FIRST_MS
+        && view.observed.server.as_ref().is_some_and(is_idle)
 }
 
 /// A former primary: down, it may hold a tail that a start would commit; running, it may hold one that is committed.
@@ -378,5 +398,19 @@ fn remember(view: &View<'_>, order: &Order<'_>, server: &Server) -> Step {
     if order.acker && !known && channel.caught_up && channel.io == ThreadState::On {
         return acks(view, server);
     }
-    Step::rest()
+    match order.candidacy {
+        Candidacy::Prepares => prepare(view),
+        Candidacy::None | Candidacy::Awaited => Step::rest(),
+    }
+}
+
+/// The binary log that others are to replicate from is begun while writes go on.
+fn prepare(view: &View<'_>) -> Step {
+    if view.memory.prepared == Some(view.generation) || view.memory.work.is_some() {
+        return Step::rest();
+    }
+    view.attempt(Action::StartWork(Work::RotateBinaryLog {
+        epoch: view.epoch,
+        incarnation: view.observed.incarnation,
+    }))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vt_proto::{
-    desired::{Desired, Goal, SchemaTask},
+    desired::{Candidacy, Desired, Goal, SchemaTask},
     epoch::{Epoch, Generation, Incarnation},
     gtid::GtidSet,
     report::ThreadState,
@@ -23,6 +23,7 @@ mod alone;
 mod copy;
 mod disk;
 mod model;
+mod pace;
 mod primary;
 mod push;
 mod stuck;
@@ -73,6 +74,7 @@ fn replica_goal() -> Goal {
         source_alias: "zone1-101".parse().unwrap(),
         acker: true,
         history: vec![finished(3, "A:1-10,B:1-5")],
+        candidacy: Candidacy::None,
     }
 }
 

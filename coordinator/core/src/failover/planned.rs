@@ -24,18 +24,26 @@ pub const SWITCHOVER_MS: u64 = 2_000;
 /// A candidate further behind would keep writers waiting longer than the switchover may take.
 pub const SWITCHOVER_LAG_MS: u64 = 1_000;
 
-/// How long writes may be slowed for a candidate that has to catch up. Slowed writers make progress; then they are held all the same.
+/// How long writes may be slowed for a candidate that has to catch up or to prepare. Slowed writers make progress; then they are held all the same.
 pub const APPROACH_MS: u64 = 1_000;
 /// What a candidate may still have to apply when writes are held: about as much as arrives at the pace of slowed writers.
 pub const NEAR_TRANSACTIONS_MAX: u64 = 4;
 
-/// The phase in which a switchover begins: writes are held at once if the candidate has applied almost all.
-pub fn switching_to(situation: &Situation<'_>, candidate: &TabletAlias) -> Phase {
+/// The phase in which a switchover begins: writes are slowed until the candidate is near.
+pub fn approaching(candidate: &TabletAlias) -> Phase {
     Phase::Switching {
         candidate: candidate.clone(),
-        holds: backlog(situation, candidate)
-            .is_some_and(|backlog| backlog <= NEAR_TRANSACTIONS_MAX),
+        holds: false,
     }
+}
+
+/// Whether it has applied almost all, and done beforehand what need not be done while writes are held.
+fn is_near(situation: &Situation<'_>, candidate: &TabletAlias) -> bool {
+    let asked = Generation(situation.set.revision.0);
+    let report = situation.answer(candidate);
+    let prepared = report.and_then(|report| report.prepared);
+    prepared.is_some_and(|prepared| prepared >= asked)
+        && backlog(situation, candidate).is_some_and(|backlog| backlog <= NEAR_TRANSACTIONS_MAX)
 }
 
 /// Transactions that it received and has not applied.
@@ -58,7 +66,7 @@ pub fn begin(
     let message = format!("{primary} is to hand over to {candidate}: {why}");
     let event = situation.event(kind, message, evidence);
     let switching = ReplicaSet {
-        phase: switching_to(situation, candidate),
+        phase: approaching(candidate),
         ..record.without_steps()
     };
     Some(Verdict::commit(situation, trigger, switching, event))
@@ -98,11 +106,9 @@ pub fn switching(situation: &Situation<'_>, candidate: &TabletAlias, holds: bool
     }
 }
 
-/// Writes are slowed: hold them when the candidate has applied almost all, or has had its time.
+/// Writes are slowed: hold them when the candidate is near, or has had its time.
 fn approach(situation: &Situation<'_>, candidate: &TabletAlias) -> Verdict {
-    let phase = switching_to(situation, candidate);
-    let is_near = matches!(phase, Phase::Switching { holds: true, .. });
-    if !is_near && situation.phase_age_ms() <= APPROACH_MS {
+    if !is_near(situation, candidate) && situation.phase_age_ms() <= APPROACH_MS {
         return Verdict::Wait;
     }
     let backlog = backlog(situation, candidate).map_or("?".to_owned(), |it| it.to_string());

@@ -249,7 +249,7 @@ pub const TABLE: &[Row] = &[
         Trigger::CandidateNear,
         Switching,
         Same,
-        "What the candidate has not applied yet keeps writers waiting: so they are slowed until it is little, and then held.",
+        "What the candidate has not applied, and the binary log that it begins for its replicas, would keep writers waiting: so they are slowed until little of it is left, and then held.",
     ),
     row(
         Switching,

@@ -130,6 +130,19 @@ fn writes_are_slowed_until_the_candidate_is_near_and_then_held() {
         assert_eq!(holds, *held, "{case}");
         let goal = stage.core.desired(&alias(0)).unwrap().goal;
         assert_eq!(matches!(goal, Goal::Demote { .. }), *held, "{case}");
+        let candidacy = |index| match stage.goal(index) {
+            Goal::Replica { candidacy, .. } => candidacy,
+            other => panic!("{case}: {other:?}"),
+        };
+        let expected = match held {
+            true => Candidacy::Awaited,
+            false => Candidacy::Prepares,
+        };
+        assert_eq!(
+            (candidacy(1), candidacy(2)),
+            (expected, Candidacy::None),
+            "{case}"
+        );
         let shown = match held {
             true => ServingState::Moving,
             false => ServingState::Slowed,
@@ -137,8 +150,24 @@ fn writes_are_slowed_until_the_candidate_is_near_and_then_held() {
         let routes = stage.scratch_routes();
         assert_eq!(routes.replica_sets[0].state, shown, "{case}");
         let said = stage.kinds().contains(&"switchover.hold".to_owned());
-        assert_eq!(said, *after_ms > 1_000, "{case}");
+        assert_eq!(said, *held, "{case}");
     }
+    // As soon as it has done beforehand what it can.
+    let mut stage = Stage::stable(1);
+    stage.report(1).prepared = None;
+    stage.reports(1);
+    let command = ask_for(&stage, 1);
+    stage.submit(command).unwrap();
+    let holds = |stage: &Stage| matches!(stage.set(0).phase, Phase::Switching { holds: true, .. });
+    stage.reports(1);
+    assert!(!holds(&stage), "it has not prepared");
+    let asked = stage.core.desired(&alias(1)).unwrap().generation;
+    stage.report(1).prepared = Some(Generation(asked.0 - 1));
+    stage.reports(1);
+    assert!(!holds(&stage), "for an earlier switchover");
+    stage.report(1).prepared = Some(asked);
+    stage.reports(1);
+    assert!(holds(&stage));
     // As soon as it has caught up.
     let mut stage = Stage::stable(1);
     stage.position(1, "A:1-10", "A:1-50");

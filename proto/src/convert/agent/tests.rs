@@ -46,10 +46,22 @@ fn bare_report() -> Report {
         silent: None,
         confirmed: None,
         locked_out: None,
+        prepared: None,
         write_probe: None,
         disk_probe: None,
         lost: Default::default(),
         stop_asked: false,
+    }
+}
+
+fn failed_write() -> WriteProbe {
+    WriteProbe {
+        success_age_ms: Some(11),
+        failure: Some(WriteFailure {
+            since_ms: 12,
+            cause: WriteCause::DiskSpace,
+            detail: "waits".to_owned(),
+        }),
     }
 }
 
@@ -101,14 +113,8 @@ fn full_report() -> Report {
         silent: Some(Generation(8)),
         confirmed: Some(Generation(9)),
         locked_out: Some(Generation(10)),
-        write_probe: Some(WriteProbe {
-            success_age_ms: Some(11),
-            failure: Some(WriteFailure {
-                since_ms: 12,
-                cause: WriteCause::DiskSpace,
-                detail: "waits".to_owned(),
-            }),
-        }),
+        prepared: Some(Generation(11)),
+        write_probe: Some(failed_write()),
         disk_probe: Some(failed_disk()),
         lost: Lost {
             kept: vec![LostTransactions {
@@ -171,6 +177,7 @@ fn replica() -> Goal {
             primary: "zone1-102".parse().unwrap(),
             kept: EXECUTED.parse().unwrap(),
         }],
+        candidacy: Candidacy::Prepares,
     }
 }
 

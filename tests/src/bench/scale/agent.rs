@@ -240,6 +240,7 @@ impl Agent {
             Some(Goal::Primary(_)) => report.serving = Some(epoch),
             Some(Goal::Replica(replica)) => {
                 report.semi_sync_replica = Some(replica.acker);
+                report.prepared = Some(generation);
                 report.replication = Some(wire::Replication {
                     source: replica.source.clone(),
                     io: wire::ThreadState::On.into(),
