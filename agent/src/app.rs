@@ -262,6 +262,12 @@ fn start_router(
     let users = users::load(&section.users_file)?;
     let mut routing = router::Config::new(section.listen, users, backend);
     routing.statement_time_max = section.statement_time_max;
+    let tablet = config.tablet.as_ref();
+    let own_cell = tablet.map(|(tablet, _)| tablet.alias.cell().clone());
+    routing.cell = section.cell.clone().or(own_cell);
+    routing.replica_lag_ms_max = section
+        .replica_lag_max
+        .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
     routing.read_wait = section.read_wait.unwrap_or(routing.read_wait);
     routing.slow_statement = section.slow_statement;
     routing.tls = section.tls.as_ref().map(load_tls).transpose()?;

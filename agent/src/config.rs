@@ -10,7 +10,7 @@ use std::{
 };
 
 use vt_proto::{
-    ids::{ReplicaSetName, TabletAlias},
+    ids::{CellName, ReplicaSetName, TabletAlias},
     topology::{Endpoint, TabletKind},
 };
 use vt_tls::files::TlsFiles as ControlTls;
@@ -90,6 +90,10 @@ pub struct RouterConfig {
     pub tls: Option<TlsFiles>,
     /// Statements that take longer are ended.
     pub statement_time_max: Option<Duration>,
+    /// Where it is: replicas of that cell are asked first. `None`: where the tablet is.
+    pub cell: Option<CellName>,
+    /// Replicas that lag more behind do not answer.
+    pub replica_lag_max: Option<Duration>,
     /// How long a read waits on a replica for what its session wrote; zero: it does not. `None`: the router's default.
     pub read_wait: Option<Duration>,
     /// Statements that take so long get a line in the log.
@@ -260,6 +264,8 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         }
     };
     let statement_time_max = section.seconds("statement_time_max_s");
+    let cell = section.optional_as("cell", |text| parse::<CellName>(&text));
+    let replica_lag_max = section.milliseconds("replica_lag_max_ms");
     let read_wait = section.milliseconds("read_wait_ms");
     let slow_statement = section.milliseconds("slow_statement_ms");
     if let Some(users_file) = users_file.as_deref() {
@@ -271,6 +277,8 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         users_file: users_file?,
         tls,
         statement_time_max,
+        cell,
+        replica_lag_max,
         read_wait,
         slow_statement,
     })

@@ -29,6 +29,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
+use vt_proto::ids::CellName;
 
 pub use self::buffer::HoldLimits;
 pub use self::pool::PoolLimits;
@@ -70,6 +71,8 @@ pub struct Config {
     pub packet_length_max: usize,
     pub pool: PoolLimits,
     pub hold: HoldLimits,
+    /// Where this router is: replicas of the same cell are asked first.
+    pub cell: Option<CellName>,
     /// Replicas that lag more do not answer; `None`: no limit.
     pub replica_lag_ms_max: Option<u64>,
     /// Statements that take longer are ended; `None`: no limit.
@@ -96,6 +99,7 @@ impl Config {
             packet_length_max: PACKET_LENGTH_MAX_DEFAULT,
             pool: PoolLimits::default(),
             hold: HoldLimits::default(),
+            cell: None,
             replica_lag_ms_max: None,
             statement_time_max: None,
             read_wait: READ_WAIT_DEFAULT,
@@ -116,6 +120,7 @@ pub(crate) struct Shared {
     packet_length_max: usize,
     pool: PoolLimits,
     hold: Arc<Hold>,
+    cell: Option<CellName>,
     replica_lag_ms_max: Option<u64>,
     statement_time_max: Option<Duration>,
     read_wait: Duration,
@@ -156,6 +161,7 @@ impl Router {
             packet_length_max: config.packet_length_max,
             pool: config.pool,
             hold: Hold::new(config.hold, metrics.clone()),
+            cell: config.cell,
             replica_lag_ms_max: config.replica_lag_ms_max,
             statement_time_max: config.statement_time_max,
             read_wait: config.read_wait,

@@ -97,6 +97,17 @@ impl Section {
         }
     }
 
+    /// Parsed where it is given.
+    pub(super) fn optional_as<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(String) -> Result<T, String>,
+    ) -> Option<T> {
+        self.table
+            .contains_key(key)
+            .then(|| self.required(key, parse))?
+    }
+
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.table.contains_key(key).then(|| self.path(key))?
     }

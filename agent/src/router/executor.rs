@@ -4,6 +4,7 @@
 //! never reads SQL text: the session says what it needs to know.
 
 pub mod attempt;
+mod choice;
 pub mod patience;
 pub mod reads;
 pub mod relay;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use vt_planner::Traits;
+use vt_proto::ids::CellName;
 use vt_proto::topology::Endpoint;
 use vt_wire::scanner::Answer;
 
@@ -41,6 +43,8 @@ pub struct Worker {
     pub pool: Rc<Pool>,
     pub hold: Arc<Hold>,
     pub metrics: Metrics,
+    /// Where this router is: replicas of the same cell are asked first.
+    pub cell: Option<CellName>,
     /// Replicas lag at most so much behind, if they shall answer.
     pub replica_lag_ms_max: Option<u64>,
     /// A statement that takes longer is ended.

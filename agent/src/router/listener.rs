@@ -97,6 +97,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         pool: Pool::new(shared.pool, shared.backend.clone(), shared.metrics.clone()),
         hold: Arc::clone(&shared.hold),
         metrics: shared.metrics.clone(),
+        cell: shared.cell.clone(),
         replica_lag_ms_max: shared.replica_lag_ms_max,
         statement_time_max: shared.statement_time_max,
         read_wait: shared.read_wait,

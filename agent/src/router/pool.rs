@@ -169,6 +169,13 @@ impl Pool {
             .map_err(CheckoutError::Connect)
     }
 
+    /// How many of the connections to a server are in use, and how many sessions wait for one.
+    #[must_use]
+    pub fn load(&self, endpoint: &Endpoint) -> usize {
+        let servers = self.servers.borrow();
+        servers.get(endpoint).map_or(0, |limit| limit.load())
+    }
+
     /// How long a statement waits for a connection.
     #[must_use]
     pub fn wait_ms(&self) -> u64 {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use vt_planner::{ClientCharset, LexOptions, Traits};
 use vt_proto::routing::RoutingSnapshot;
+use vt_proto::topology::Endpoint;
 use vt_wire::session_track::{SessionChange, SessionChanges};
 use vt_wire::{Capabilities, ServerStatus, collation};
 
@@ -225,6 +226,8 @@ pub struct State {
     pub next_statement_id: u32,
     pub lease: Option<Lease>,
     pub place: Option<Rc<Place>>,
+    /// Who answered its last read on a replica.
+    pub replica: Option<Endpoint>,
 }
 
 impl State {
@@ -250,6 +253,7 @@ impl State {
             next_statement_id: 1,
             lease: None,
             place: None,
+            replica: None,
         }
     }
 

@@ -203,6 +203,57 @@ async fn a_replica_that_is_lost_is_not_missed() {
     assert_eq!(read(&mut app).await, (1, pair.primary.port));
 }
 
+/// Two that have the same; one of them is near.
+#[tokio::test]
+async fn a_session_reads_in_its_own_cell_from_one_that_does_not_lag() {
+    let pair = Pair::start().await;
+    let other = Mysqld::start_logging().await;
+    other.follow(&pair.primary).await;
+    let router = TestRouter::start(&pair.primary, |config| {
+        config.cell = Some("zone2".parse().unwrap());
+        config.replica_lag_ms_max = Some(1_000);
+    });
+    let publish = |revision, lag_ms| {
+        let replicas = [pair.replica.endpoint(), other.endpoint()];
+        let primary = pair.primary.endpoint();
+        let mut routes = snapshot(revision, 1, Serving, Some(primary), &replicas);
+        let set = std::sync::Arc::make_mut(&mut routes.replica_sets[0]);
+        set.replicas[1].alias = "zone2-7".parse().unwrap();
+        set.replicas[1].lag_ms = lag_ms;
+        assert!(router.topology.publish(routes));
+    };
+    publish(2, Some(0));
+    let mut app = connect(&router, "shop@replica").await;
+    assert_eq!(read(&mut app).await.1, other.port);
+    for (revision, lag_ms) in [(3, Some(1_001)), (4, None)] {
+        publish(revision, lag_ms);
+        assert_eq!(read(&mut app).await.1, pair.replica.port, "{lag_ms:?}");
+    }
+    publish(5, Some(1_000));
+    assert_eq!(read(&mut app).await.1, other.port, "it comes back");
+}
+
+/// Sessions that come while others read go where less is under way.
+#[tokio::test]
+async fn sessions_go_where_the_least_is_under_way() {
+    let pair = Pair::start().await;
+    let other = Mysqld::start_logging().await;
+    other.follow(&pair.primary).await;
+    let router = TestRouter::start(&pair.primary, |config| config.threads = 1);
+    let replicas = [pair.replica.endpoint(), other.endpoint()];
+    let primary = pair.primary.endpoint();
+    let routes = snapshot(2, 1, Serving, Some(primary), &replicas);
+    assert!(router.topology.publish(routes));
+    let mut busy = connect(&router, "shop@replica").await;
+    let (_, first) = read(&mut busy).await;
+    busy.query_drop("SELECT GET_LOCK('a', 0)").await.unwrap();
+    for _ in 0..4 {
+        let mut app = connect(&router, "shop@replica").await;
+        let (_, next) = read(&mut app).await;
+        assert_ne!(next, first, "its one connection is in use");
+    }
+}
+
 #[tokio::test]
 async fn clients_are_told_gtids_if_they_ask() {
     let primary = Mysqld::start_logging().await;

@@ -10,6 +10,7 @@ use vt_proto::routing::{
 };
 use vt_proto::topology::{Endpoint, TabletKind};
 
+use super::choice::{Candidate, choose};
 use super::reads::role_for;
 use super::{Request, Worker};
 use crate::router::error::RouterError;
@@ -75,7 +76,7 @@ pub fn resolve(
     };
     let server = match kind {
         None => primary(set),
-        Some(kind) => replica(worker, set, kind, state.id),
+        Some(kind) => replica(worker, state, set, kind),
     };
     let Some(server) = server else {
         return Resolution::Wait {
@@ -98,6 +99,9 @@ pub fn resolve(
         is_slowed: kind.is_none() && set.state == ServingState::Slowed,
         snapshot: Arc::clone(&snapshot),
     });
+    if kind.is_some() && state.replica.as_ref() != Some(place.endpoint()) {
+        state.replica = Some(place.endpoint().clone());
+    }
     if schemas.is_empty() {
         state.place = Some(Rc::clone(&place));
     }
@@ -183,14 +187,13 @@ fn primary(set: &ReplicaSetRoute) -> Option<Server> {
     })
 }
 
-/// A session stays with one replica as long as it is fit, so that what it reads does not go back in time.
 fn replica(
     worker: &Worker,
+    state: &State,
     set: &ReplicaSetRoute,
     kind: TabletKind,
-    session: u64,
 ) -> Option<Server> {
-    let fit: Vec<&Endpoint> = set
+    let fit: Vec<Candidate<'_>> = set
         .replicas
         .iter()
         .filter(|replica| replica.kind == kind && replica.healthy)
@@ -199,12 +202,16 @@ fn replica(
                 .replica_lag_ms_max
                 .is_none_or(|max| replica.lag_ms.is_some_and(|lag| lag <= max))
         })
-        .map(|replica| &replica.mysql)
-        .filter(|endpoint| !worker.is_shunned(endpoint))
+        .filter(|replica| !worker.is_shunned(&replica.mysql))
+        .map(|replica| Candidate {
+            endpoint: &replica.mysql,
+            is_near: worker.cell.as_ref() == Some(replica.alias.cell()),
+            load: worker.pool.load(&replica.mysql),
+        })
         .collect();
-    let index = session.checked_rem(fit.len() as u64)? as usize;
+    let endpoint = choose(&fit, state.replica.as_ref(), state.id)?.clone();
     Some(Server {
-        endpoint: fit[index].clone(),
+        endpoint,
         purpose: Purpose::Read,
     })
 }

@@ -120,6 +120,13 @@ impl Limit {
         self.maximum
     }
 
+    /// Connections in use, and those who wait for one.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        let in_use = self.open.get().saturating_sub(self.idle.get());
+        in_use + self.waiters.borrow().len()
+    }
+
     /// May a newcomer take a connection or a place? Not if those that are there are promised.
     #[must_use]
     pub fn may_pass(&self) -> bool {
