@@ -20,6 +20,31 @@ async fn count(connection: &mut Conn) -> i64 {
         .unwrap()
 }
 
+/// A commit that could not write its binary log may be found there all the same when the server starts again, and on replicas.
+#[tokio::test]
+async fn an_error_that_leaves_the_outcome_open_is_told_as_such() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut app = router.connect().await;
+    for number in [1598, 1180] {
+        let fails = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}");
+        let outcome = app.query_drop(&fails).await;
+        assert_eq!(code(outcome), 9001, "{number}");
+        let outcome = app.query_drop(format!("SELECT 1; {fails}")).await;
+        assert_eq!(code(outcome), 9001, "{number} after a result");
+        // What is not committed is known to be gone.
+        app.query_drop("BEGIN").await.unwrap();
+        app.query_drop("INSERT INTO product (name) VALUES ('a')")
+            .await
+            .unwrap();
+        assert_eq!(code(app.query_drop(&fails).await), 9002, "{number}");
+        app.query_drop("ROLLBACK").await.unwrap();
+        assert_eq!(count(&mut app).await, 0);
+    }
+    let other = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1599";
+    assert_eq!(code(app.query_drop(other).await), 1599);
+}
+
 async fn wait_for_held(router: &TestRouter, wanted: u32) {
     let wanted = format!("held_statements {wanted}\n");
     let reached = timeout(PATIENCE, async {

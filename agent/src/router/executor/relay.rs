@@ -100,7 +100,18 @@ enum Stop {
     MoreResults,
     /// The server waits for a file of the client.
     Upload,
+    /// It failed in the middle of a commit, which is as if it had gone away.
+    Lost,
     NotRun(NotRun),
+}
+
+/// What becomes of an error of the server.
+enum Judgement {
+    Pass,
+    /// The client gets this instead.
+    Replace(Vec<u8>),
+    /// The client gets nothing of it.
+    Stop(Stop),
 }
 
 /// What one pass over the input found.
@@ -146,6 +157,12 @@ impl Relay<'_> {
                     };
                 }
                 Stop::NotRun(reason) => return Relayed::NotRun(reason),
+                Stop::Lost => {
+                    return Relayed::Lost {
+                        sent_any: false,
+                        boundary: None,
+                    };
+                }
                 Stop::Upload => match self.upload(scanner.next_sequence()).await {
                     Ok(sequence) => {
                         scanner.go_on_at(sequence);
@@ -194,23 +211,14 @@ impl Relay<'_> {
             let has_event = step.event.is_some();
             let ends_result = matches!(step.event, Some(Event::Ok { .. } | Event::Eof(_)));
             match step.event {
-                Some(Event::Err(error))
-                    if is_first
-                        && start == 0
-                        && self.is_late
-                        && error.code == error_code::QUERY_INTERRUPTED =>
-                {
-                    changed = Some(self.too_long());
-                }
-                Some(Event::Err(error)) if is_first && start == 0 => {
-                    if let Some(reason) = not_run(&error, self.must_write()) {
+                Some(Event::Err(error)) => match self.judge(&error, is_first && start == 0) {
+                    Judgement::Pass => {}
+                    Judgement::Replace(payload) => changed = Some(payload),
+                    Judgement::Stop(stop) => {
                         self.connection.channel.consume(consumed);
-                        return Ok(Pass {
-                            ready: 0,
-                            stop: Stop::NotRun(reason),
-                        });
+                        return Ok(Pass { ready: 0, stop });
                     }
-                }
+                },
                 Some(Event::Ok { ok, ends_rows }) if !ok.session_state.is_empty() => {
                     if self.state.record(ok.session_state) {
                         self.connection.settings = std::rc::Rc::clone(&self.state.settings);
@@ -251,6 +259,19 @@ impl Relay<'_> {
         }
     }
 
+    /// What to do with an error of the server; `is_all`: nothing of the answer was before it.
+    fn judge(&self, error: &ErrPacket<'_>, is_all: bool) -> Judgement {
+        let is_open = leaves_outcome_open(error.code);
+        let is_interrupted = error.code == error_code::QUERY_INTERRUPTED;
+        match not_run(error, self.must_write()) {
+            _ if is_open && is_all => Judgement::Stop(Stop::Lost),
+            _ if is_open => Judgement::Replace(self.outcome_unknown()),
+            Some(reason) if is_all => Judgement::Stop(Stop::NotRun(reason)),
+            None if is_all && self.is_late && is_interrupted => Judgement::Replace(self.too_long()),
+            _ => Judgement::Pass,
+        }
+    }
+
     /// A primary takes writes; and where reads alone were sent to a replica, one that writes after all goes there.
     fn must_write(&self) -> bool {
         self.place.is_primary() || self.state.role() == Role::Split
@@ -261,6 +282,12 @@ impl Relay<'_> {
         let limit = self.worker.statement_time_max.unwrap_or_default();
         let limit_ms = limit.as_millis() as u64;
         RouterError::StatementTooLong { limit_ms }.payload()
+    }
+
+    /// In place of an error that says that a commit failed.
+    fn outcome_unknown(&self) -> Vec<u8> {
+        let replica_set = self.place.replica_set.to_string();
+        RouterError::OutcomeUnknown { replica_set }.payload()
     }
 
     /// A server that asks without having been asked for it gets nothing.
@@ -383,6 +410,15 @@ fn not_run(error: &ErrPacket<'_>, is_primary: bool) -> Option<NotRun> {
         code if is_primary && refuses_writes(code, error.message) => Some(NotRun::ReadOnly),
         _ => None,
     }
+}
+
+/// A commit failed where it was written to the binary log or after that: replicas may have it, and so may the server when it starts
+/// again. With `binlog_error_action=ABORT_SERVER` it ends itself after the first of them.
+fn leaves_outcome_open(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        error_code::BINLOG_LOGGING_IMPOSSIBLE | error_code::ERROR_DURING_COMMIT
+    )
 }
 
 /// Error 1290 has many reasons; its message names the option, whatever its language.
