@@ -102,14 +102,15 @@ impl Digests {
         thread
     }
 
-    /// What ran for a user over all threads, the most costly first.
+    /// What ran over all threads, for one user or for all, the most costly first.
     #[must_use]
-    pub fn of_user(&self, user: &str) -> Vec<(Name, Figures)> {
+    pub fn of_user(&self, user: Option<&str>) -> Vec<(Name, Figures)> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sums: BTreeMap<Name, Figures> = BTreeMap::new();
         for thread in threads.iter() {
             let table = thread.lock();
-            for digest in table.digests.values().filter(|it| it.name.user == user) {
+            let is_asked = |it: &&Digest| user.is_none_or(|user| it.name.user == user);
+            for digest in table.digests.values().filter(is_asked) {
                 let sum = sums.entry(digest.name.clone()).or_default();
                 sum.add(&digest.figures);
             }
@@ -262,7 +263,7 @@ mod tests {
             outcome(9),
         );
         let found: Vec<_> = digests
-            .of_user("app")
+            .of_user(Some("app"))
             .into_iter()
             .map(|(name, it)| {
                 let text = String::from_utf8(name.text).unwrap();
@@ -278,6 +279,7 @@ mod tests {
             (database.to_owned(), text.to_owned(), count, errors, rows)
         });
         assert_eq!(found, expected);
+        assert_eq!(digests.of_user(None).len(), 4);
     }
 
     #[test]
@@ -313,7 +315,7 @@ mod tests {
             let id = thread.find("app", "shop", sql.as_bytes(), &LexOptions::default());
             thread.record(id, outcome(1));
         }
-        let found = digests.of_user("app");
+        let found = digests.of_user(Some("app"));
         assert_eq!(found.len(), DIGESTS_MAX + 1);
         let others = found.iter().find(|(name, _)| name.text.is_empty()).unwrap();
         assert_eq!(others.1.count, 10);

@@ -14,6 +14,7 @@ pub mod keyspace;
 pub mod local;
 pub mod lost;
 pub mod pki;
+pub mod queries;
 pub mod replica_set;
 pub mod schema;
 pub mod sql;
@@ -70,6 +71,9 @@ pub enum Command {
     Pki(pki::Arguments),
     /// Run SQL through a router
     Sql(sql::Arguments),
+    /// What runs at routers: kinds of statements, how often, how long
+    #[command(subcommand)]
+    Queries(queries::Command),
     /// Print the completions of a shell
     Completions(completions::Arguments),
     /// Print the version
@@ -95,6 +99,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Vschema(command) => vschema::run(command, global).await,
         Command::Pki(arguments) => pki::run(arguments, global).await,
         Command::Sql(arguments) => sql::run(arguments, global).await,
+        Command::Queries(command) => queries::run(command, global).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version => version::run(global),
     }

@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod failure;
 mod local;
+mod login;
 mod output;
 mod password;
 mod pki;

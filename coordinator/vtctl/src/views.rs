@@ -5,6 +5,7 @@ pub mod coordinator;
 pub mod event;
 pub mod keyspace;
 pub mod lost;
+pub mod query;
 pub mod replica_set;
 pub mod tablet;
 pub mod tail;

@@ -32,7 +32,7 @@ async fn come_and_go(cluster: &LocalCluster) -> anyhow::Result<()> {
     let sql = "CREATE TABLE product (id BIGINT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(100))";
     let apply = ["schema", "apply", "--keyspace", KEYSPACE, "--sql", sql];
     cluster.vtctl(&apply).await?;
-    let file = password_file(cluster)?;
+    let file = secret_file(cluster, "password-of-app", PASSWORD)?;
     let file = file.to_str().context("a path of ASCII")?;
     let grant = format!("read:{KEYSPACE}");
     let create = [
@@ -74,6 +74,7 @@ async fn come_and_go(cluster: &LocalCluster) -> anyhow::Result<()> {
         .await?;
     }
     hidden(cluster).await?;
+    what_they_ran(cluster, sessions.len() as u64).await?;
     drop_it(cluster, sessions).await
 }
 
@@ -101,15 +102,40 @@ async fn drop_it(cluster: &LocalCluster, sessions: Vec<Conn>) -> anyhow::Result<
     Ok(())
 }
 
-fn password_file(cluster: &LocalCluster) -> anyhow::Result<PathBuf> {
-    let path = cluster.dir().join("password-of-app");
+/// One line for what the same sessions ran at several routers.
+async fn what_they_ran(cluster: &LocalCluster, routers: u64) -> anyhow::Result<()> {
+    let client = format!("[client]\nuser = {USER}\npassword = {PASSWORD}");
+    let file = secret_file(cluster, "client-of-app", &client)?;
+    let file = file.to_str().context("a path of ASCII")?;
+    let top = ["queries", "top", "--defaults-file", file];
+    let found = cluster.vtctl(&[&top[..], &["-o", "json"]].concat()).await?;
+    let found: serde_json::Value = serde_json::from_str(&found)?;
+    let asked = found["routers"].as_array().context("routers")?;
+    ensure!(asked.len() as u64 == routers, "{found}");
+    let queries = found["queries"].as_array().context("queries")?;
+    let inserts: Vec<_> = queries
+        .iter()
+        .filter(|it| it["query"].as_str().is_some_and(|it| it.contains("INSERT")))
+        .collect();
+    let [insert] = inserts.as_slice() else {
+        bail!("{found}");
+    };
+    ensure!(insert["user"] == USER && insert["affected_rows"].as_u64() >= Some(routers));
+    let table = cluster.vtctl(&top).await?;
+    ensure!(table.contains("INSERT") && table.contains("P99"), "{table}");
+    Ok(())
+}
+
+/// A file that others cannot read.
+fn secret_file(cluster: &LocalCluster, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = cluster.dir().join(name);
     let mut options = fs::OpenOptions::new();
     let mut file = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)?;
-    writeln!(file, "{PASSWORD}")?;
+    writeln!(file, "{text}")?;
     Ok(path)
 }
 

@@ -80,9 +80,10 @@ impl Session {
         self.reply_result(&result, sequence).await
     }
 
-    /// What the user's sessions ran at this router since it started, the most costly first.
+    /// What the user's sessions ran at this router since it started, for an administrator all sessions, the most costly first.
     pub(super) async fn show_queries(&mut self, sequence: u8) -> Result<(), End> {
-        let digests = self.shared.digests.of_user(&self.state.user);
+        let own = (!self.is_administrator()).then_some(self.state.user.as_str());
+        let digests = self.shared.digests.of_user(own);
         let number = |number: u128| Some(number.to_string().into_bytes());
         let rows = digests
             .into_iter()
@@ -91,6 +92,7 @@ impl Session {
                 vec![
                     Some(name.text),
                     Some(name.database.into_bytes()),
+                    Some(name.user.into_bytes()),
                     number(count),
                     number(figures.errors.into()),
                     number(figures.rows.into()),
@@ -115,7 +117,8 @@ impl Session {
             "Longest_us",
         ];
         let numbers = numbers.map(|name| Column::number(name.as_bytes()));
-        let mut columns = vec![Column::text(b"Query"), Column::text(b"db")];
+        let texts = ["Query", "db", "User"];
+        let mut columns = texts.map(|name| Column::text(name.as_bytes())).to_vec();
         columns.extend(numbers);
         self.reply_result(&TextResult { columns, rows }, sequence)
             .await

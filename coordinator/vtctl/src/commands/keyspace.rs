@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use vt_proto::wire::{CreateKeyspaceRequest, DeleteKeyspaceRequest, ListKeyspacesRequest};
 
-use super::{Written, replica_set, sql};
+use super::{Written, replica_set};
 use crate::{
     cli::Global,
     client::{Client, request_id},
     failure::{Failure, Kind},
-    output,
+    login, output,
     progress::Progress,
     views::{
         keyspace::{Keyspace, summary},
@@ -177,7 +177,7 @@ async fn wait_for_schema(
 async fn wait_for_router(global: &Global, keyspace: &str, limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     let mut progress = Progress::quietly();
-    while !sql::local_router_serves(global, keyspace).await? {
+    while !login::local_router_serves(global, keyspace).await? {
         progress.step("waiting for the router to serve it");
         if Instant::now() >= deadline {
             let message = format!("keyspace {keyspace} is there and the router does not serve it");
