@@ -217,8 +217,12 @@ impl Supervisor {
         kept.map_err(|error| error.to_string())
     }
 
+    fn goal(&self) -> Option<&Goal> {
+        self.desired.as_ref().map(|desired| &desired.goal)
+    }
+
     fn interest(&self) -> Interest {
-        match self.desired.as_ref().map(|desired| &desired.goal) {
+        match self.goal() {
             Some(Goal::Demote { .. }) => Interest {
                 app_transactions: true,
                 ..Interest::default()
@@ -451,14 +455,12 @@ impl Supervisor {
 
     /// Statements that reach a primary before their router hears of the hold are to end by themselves: a look gives them time.
     fn demotes(&self) -> bool {
-        let goal = self.desired.as_ref().map(|desired| &desired.goal);
-        matches!(goal, Some(Goal::Demote { .. }))
+        matches!(self.goal(), Some(Goal::Demote { .. }))
     }
 
     /// Whether writers wait for what a look may find.
     fn is_awaited(&self) -> bool {
-        let goal = self.desired.as_ref().map(|desired| &desired.goal);
-        matches!(goal, Some(Goal::Replica { candidacy, .. }) if *candidacy != Candidacy::None)
+        matches!(self.goal(), Some(Goal::Replica { candidacy, .. }) if *candidacy != Candidacy::None)
     }
 
     fn start_work(&mut self, work: Work) {

@@ -155,7 +155,11 @@ impl Action {
                 server.super_read_only = false;
             }
             (Action::RepointChannel { source }, Some(server)) => match &mut server.channel {
-                Some(channel) => channel.source = source.clone(),
+                Some(channel) => {
+                    channel.source = source.clone();
+                    // Who is there is not known before it is reached.
+                    channel.source_uuid = None;
+                }
                 None => return false,
             },
             (

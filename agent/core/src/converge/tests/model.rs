@@ -53,6 +53,7 @@ impl Host {
             }
             Action::StartIoThread => {
                 self.channel().io = ThreadState::On;
+                self.channel().source_uuid = Some(OTHER.into());
                 self.server().replica_acknowledges = self.server().replica_semi_sync;
             }
             Action::StartSqlThread => self.channel().sql = ThreadState::On,
@@ -76,6 +77,7 @@ impl Host {
                     "the relay log would be lost"
                 );
                 self.channel().source = source.clone();
+                self.channel().source_uuid = None;
             }
             Action::SettleAccounts { .. } | Action::LockOut { .. } => {}
             Action::SetReplicaSemiSync { enabled } => self.server().replica_semi_sync = *enabled,
