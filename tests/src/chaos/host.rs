@@ -168,14 +168,17 @@ impl Host {
         Ok(())
     }
 
-    /// Kills these programs and waits until they are gone.
+    /// Kills these programs and waits until they are gone, with all that they held.
     pub fn kill(&mut self, programs: &[Program]) -> anyhow::Result<()> {
+        let mut killed = self.processes()?;
+        killed.retain(|(it, _)| programs.contains(it));
         self.signal(programs, Signal::SIGKILL)?;
         let deadline = Instant::now() + DEATH_TIMEOUT;
         while self
             .processes()?
             .iter()
             .any(|(it, _)| programs.contains(it))
+            || killed.iter().any(|(_, pid)| is_dying(*pid))
         {
             ensure!(
                 Instant::now() < deadline,
@@ -186,6 +189,13 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Whether a process that was killed still holds files: what it is cannot be told any more before it has let go of them.
+fn is_dying(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let after_name = status.as_deref().unwrap_or_default().rsplit_once(") ");
+    after_name.is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 /// What a process is, if it is ours and lives in that network namespace.
