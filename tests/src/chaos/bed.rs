@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use mysql_async::{Row, prelude::Queryable};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::process::Command;
 
@@ -82,7 +83,32 @@ impl Bed {
 
     /// Waits until one serves and all others replicate and acknowledge.
     pub async fn wait_until_whole(&self, limit: Duration) -> anyhow::Result<ReplicaSet> {
-        self.wait("a whole cluster", limit, is_whole).await
+        match self.wait("a whole cluster", limit, is_whole).await {
+            Ok(set) => Ok(set),
+            Err(error) => Err(error.context(self.story().await)),
+        }
+    }
+
+    /// All that the coordinators and the servers say of the replica set, for whoever has to find out what holds it up.
+    async fn story(&self) -> String {
+        let mut story = String::from("not whole:");
+        let asked: [&[&str]; 2] = [
+            &["-o", "json", "replica-set", "show", REPLICA_SET],
+            &["-o", "json", "tablet", "list"],
+        ];
+        for arguments in asked {
+            let said = self.vtctl(arguments).await;
+            story += &format!("\n{}", said.unwrap_or_else(|error| format!("{error:#}")));
+        }
+        for (alias, login) in self.tablets() {
+            story += &format!("\n{alias}");
+            let said = tokio::time::timeout(ANSWER_TIMEOUT, said_by(&login)).await;
+            match said.unwrap_or_else(|_| anyhow::bail!("does not answer")) {
+                Ok(said) => story += &said,
+                Err(error) => story += &format!(": {error:#}"),
+            }
+        }
+        story
     }
 
     /// Waits for a state of the replica set.
@@ -169,6 +195,27 @@ impl Bed {
         let tablet = |host| (alias(host), self.files.mysqld(host));
         (0..HOSTS).map(tablet).collect()
     }
+}
+
+/// What a server knows of its replication and of whoever is connected.
+async fn said_by(login: &Login) -> anyhow::Result<String> {
+    let mut conn = login.connect(None).await?;
+    let mut said = String::new();
+    for sql in [
+        "SELECT @@server_uuid, @@gtid_executed",
+        "SHOW REPLICA STATUS",
+        "SELECT * FROM performance_schema.replication_applier_status_by_worker",
+        "SHOW FULL PROCESSLIST",
+    ] {
+        let rows: Vec<Row> = conn.query(sql).await?;
+        for row in rows {
+            said += "\n  ";
+            for (column, value) in row.columns_ref().iter().zip(row.clone().unwrap()) {
+                said += &format!("{}={} ", column.name_str(), value.as_sql(false));
+            }
+        }
+    }
+    Ok(said)
 }
 
 /// Which host's tablet is primary.
