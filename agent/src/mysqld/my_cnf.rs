@@ -218,6 +218,8 @@ const FIXED: &[(&str, &str)] = &[
     // What was acknowledged stands in the relay log and nowhere else: recovery would throw it away.
     ("relay_log_recovery", "OFF"),
     ("skip_replica_start", "ON"),
+    // What a server has forgotten of its own it gets back from others. GTIDs see to it that nothing goes round in circles.
+    ("replicate_same_server_id", "ON"),
     ("super_read_only", "ON"),
     ("replica_net_timeout", "4"),
     ("rpl_stop_replica_timeout", "2"),

@@ -1,6 +1,6 @@
 //! A real mysqld through one life: made, started, asked, restarted, killed.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 
@@ -191,6 +191,82 @@ async fn login(tablet: &TestTablet, user: &str, password: &str) -> Conn {
         Conn::new(options.clone()).await.ok()
     })
     .await
+}
+
+/// Replicates from `source` with an account of this test.
+async fn follow(replica: &mut AdminConn, source: &TestTablet) {
+    let change = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, SOURCE_USER='copy', SOURCE_PASSWORD='copy', \
+         SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
+        source.settings.port
+    );
+    for statement in ["STOP REPLICA", &change, "START REPLICA"] {
+        replica.execute(statement).await.unwrap();
+    }
+}
+
+/// Waits until the table has these rows.
+async fn has_rows(conn: &mut AdminConn, rows: &str) {
+    until(rows, async || {
+        let query = "SELECT COALESCE((SELECT GROUP_CONCAT(i ORDER BY i) FROM d.t), '')";
+        let found: Vec<(String,)> = conn.rows(query).await.ok()?;
+        (found[0].0 == rows).then_some(())
+    })
+    .await;
+}
+
+/// A server that comes back without transactions of its own, which others have: from a disk that had not kept what it said, or from
+/// a backup. They bear its own server id, and must be received all the same.
+#[tokio::test]
+async fn what_it_has_forgotten_of_its_own_comes_back_from_others() {
+    let first = TestTablet::up("zone1-100").await;
+    let second = TestTablet::up("zone1-101").await;
+    let mut admin = first.admin().await;
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "CREATE USER copy@'%' IDENTIFIED BY 'copy'",
+        "GRANT REPLICATION SLAVE ON *.* TO copy@'%'",
+        "CREATE DATABASE d",
+        "CREATE TABLE d.t (i INT PRIMARY KEY)",
+        "INSERT INTO d.t VALUES (1)",
+    ] {
+        admin.execute(statement).await.unwrap();
+    }
+    drop(admin);
+    first.kill().await;
+    let (data, older) = (&first.layout().mysql_dir, first.dir().join("older"));
+    let copy = |from: &Path, to: &Path| {
+        let done = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(done.unwrap().success());
+    };
+    copy(data, &older);
+    first.start().await;
+    let mut admin = first.admin().await;
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "INSERT INTO d.t VALUES (2)",
+    ] {
+        admin.execute(statement).await.unwrap();
+    }
+    let mut other = second.admin().await;
+    follow(&mut other, &first).await;
+    has_rows(&mut other, "1,2").await;
+    drop(admin);
+    first.kill().await;
+    fs::remove_dir_all(data).unwrap();
+    copy(&older, data);
+
+    first.start().await;
+    for statement in [
+        "STOP REPLICA",
+        "SET GLOBAL super_read_only = OFF",
+        "INSERT INTO d.t VALUES (3)",
+    ] {
+        other.execute(statement).await.unwrap();
+    }
+    let mut admin = first.admin().await;
+    follow(&mut admin, &second).await;
+    has_rows(&mut admin, "1,2,3").await;
 }
 
 #[tokio::test]
