@@ -264,7 +264,7 @@ impl<'a> Scene<'a> {
     async fn judge(self, bounds: &Bounds, outcome: &mut Outcome) -> anyhow::Result<()> {
         let ledger = self.writers.finish().await;
         // Asked only now: a failover may have been under way while all looked well.
-        let after = self.stage.bed.wait_until_whole(PATIENCE).await?;
+        let mut after = self.stage.bed.wait_until_whole(PATIENCE).await?;
         let read = self.readers.finish().await;
         outcome.acknowledged = ledger.acknowledged.len();
         outcome.unknown = ledger.unknown.len();
@@ -278,14 +278,22 @@ impl<'a> Scene<'a> {
             primary: None,
             ..self.before
         };
-        let epochs = after.epoch - before.epoch;
         let promises = Promises {
             ledger,
             read,
             before,
         };
-        let wrong = verdict::check(self.stage.bed, &promises, &after).await?;
+        // A primary that is about to be stopped serves until somebody can take over, which may be while all this is looked at.
+        let wrong = loop {
+            let wrong = verdict::check(self.stage.bed, &promises, &after).await?;
+            let now = self.stage.bed.wait_until_whole(PATIENCE).await?;
+            if now.epoch == after.epoch {
+                break wrong;
+            }
+            after = now;
+        };
         outcome.wrong.extend(wrong);
+        let epochs = after.epoch - promises.before.epoch;
         let (fewest, most) = bounds.epochs;
         if !(fewest..=most).contains(&epochs) {
             outcome.wrong.push(format!(

@@ -38,6 +38,8 @@ pub struct Holding {
     pub rows: u64,
     /// Of all ids and payloads together.
     pub checksum: u64,
+    /// Each table of the schema, with what the server counts of it.
+    pub tables: Vec<(String, Option<u64>)>,
     pub is_open: bool,
 }
 
@@ -48,10 +50,17 @@ pub async fn holding(login: &Login, keyspace: &str) -> anyhow::Result<Holding> {
                  @@GLOBAL.gtid_executed, @@GLOBAL.super_read_only = 0 AND @@GLOBAL.read_only = 0 FROM acknowledged_write";
     let row: Option<(u64, u64, String, bool)> = conn.query_first(query).await?;
     let (rows, checksum, executed, is_open) = row.context("an aggregate has one row")?;
+    let query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_name";
+    let names: Vec<String> = conn.query(query).await?;
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let tables = conn
+        .query(format!("CHECKSUM TABLE {}", names.join(", ")))
+        .await?;
     Ok(Holding {
         executed: executed.parse()?,
         rows,
         checksum,
+        tables,
         is_open,
     })
 }
@@ -153,7 +162,8 @@ pub async fn wait_until_equal(
         }
         let same = |(_, it): &(String, Holding)| {
             let first = &holdings[0].1;
-            (&it.executed, it.rows, it.checksum) == (&first.executed, first.rows, first.checksum)
+            (&it.executed, it.rows, it.checksum, &it.tables)
+                == (&first.executed, first.rows, first.checksum, &first.tables)
         };
         if holdings.len() == logins.len() && holdings.iter().all(same) {
             return Ok(holdings);
