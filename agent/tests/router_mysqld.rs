@@ -13,10 +13,14 @@ mod server;
 mod attributes;
 #[path = "router_mysqld/compression.rs"]
 mod compression;
+#[path = "router_mysqld/differential.rs"]
+mod differential;
 #[path = "router_mysqld/failover.rs"]
 mod failover;
 #[path = "router_mysqld/files.rs"]
 mod files;
+#[path = "router_mysqld/logins.rs"]
+mod logins;
 #[path = "router_mysqld/processes.rs"]
 mod processes;
 #[path = "router_mysqld/protocol.rs"]

@@ -111,8 +111,12 @@ pub enum RouterError {
     UserDropped(String),
     #[error("Connections using insecure transport are prohibited by this router; connect with TLS")]
     TlsRequired,
-    #[error("Unknown prepared statement handler ({0}) given to EXECUTE")]
+    #[error("Unknown prepared statement handler ({0}) given to mysql_stmt_precheck")]
     UnknownStatement(u32),
+    #[error("The statement ({0}) has no open cursor.")]
+    NoOpenCursor(u32),
+    #[error("This command is not supported in the prepared statement protocol yet")]
+    NotPreparable,
     #[error("vitrail: more than {0} prepared statements in one session; close some")]
     TooManyStatements(usize),
     #[error("vitrail: the router does not serve {0}")]
@@ -182,6 +186,8 @@ impl RouterError {
             Self::UserConnections { .. } => error_code::USER_LIMIT_REACHED,
             Self::TlsRequired => error_code::SECURE_TRANSPORT_REQUIRED,
             Self::UnknownStatement(_) => error_code::UNKNOWN_STATEMENT_HANDLER,
+            Self::NoOpenCursor(_) => error_code::NO_OPEN_CURSOR,
+            Self::NotPreparable => error_code::UNSUPPORTED_PREPARED,
             Self::TooManyStatements(_) => error_code::TOO_MANY_STATEMENTS,
             Self::CommandRefused(_) => error_code::UNKNOWN_COMMAND,
             Self::Unsupported(reason) => reason.code(),

@@ -29,6 +29,7 @@ use super::digests::{DigestId, ThreadDigests};
 use super::error::RouterError;
 use super::metrics::Metrics;
 use super::pool::Pool;
+use super::pool::settings::Untracked;
 use super::slow_log::SlowLog;
 use super::state::TransactionEnd;
 use super::topology::Topology;
@@ -85,8 +86,7 @@ pub struct Request {
     /// Running it twice does no harm.
     pub is_read_only: bool,
     pub traits: Traits,
-    /// It sets variables that no server reports: nothing but the same connection keeps them.
-    pub sets_untracked: bool,
+    pub untracked: Untracked,
     /// Keyspaces named in the text; empty: the session's own.
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
@@ -106,12 +106,21 @@ impl Request {
             answer,
             is_read_only: false,
             traits: Traits::NONE,
-            sets_untracked: false,
+            untracked: Untracked::Nothing,
             schemas: Vec::new(),
             ends_transaction: None,
             uploads: false,
             digest: None,
             prepared: None,
+        }
+    }
+
+    /// The prepared statement that it executes or goes on with.
+    #[must_use]
+    pub fn execution(&self) -> Option<u32> {
+        match self.prepared {
+            Some(PreparedUse::Execute(id) | PreparedUse::Continue(id)) => Some(id),
+            Some(PreparedUse::Prepare(_)) | None => None,
         }
     }
 }

@@ -59,6 +59,16 @@ pub enum Socket {
     Closed,
 }
 
+impl Socket {
+    fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Packed(packed) => packed.is_encrypted(),
+            Self::Plain(_) | Self::Closed => false,
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -214,6 +224,11 @@ impl Channel {
                 .reserve(room.saturating_sub(self.input.len()).max(room / 4));
         }
         self.was_filled = false;
+    }
+
+    /// Can nobody on the way read what the other side sends?
+    pub fn is_encrypted(&self) -> bool {
+        self.socket.is_encrypted()
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

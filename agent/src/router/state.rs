@@ -3,7 +3,7 @@
 //! It holds the connection that the session is bound to, and never talks over it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::digests::DigestId;
 use super::error::RouterError;
 use super::pool::connection::Connection;
 use super::pool::place::Place;
-use super::pool::settings::{Settings, is_replayable, is_tracked};
+use super::pool::settings::{Settings, Untracked, is_replayable, is_told, is_tracked};
 use super::processlist::Process;
 use super::users::{Known, Needs, Seat};
 
@@ -136,7 +136,7 @@ pub struct Prepared {
     pub is_read_only: bool,
     pub needs: Needs,
     pub traits: Traits,
-    pub sets_untracked: bool,
+    pub untracked: Untracked,
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
     /// Under what its executions are counted.
@@ -156,7 +156,7 @@ impl Prepared {
             is_read_only: false,
             needs: Needs::default(),
             traits: Traits::NONE,
-            sets_untracked: false,
+            untracked: Untracked::Nothing,
             schemas: Vec::new(),
             ends_transaction: None,
             digest: None,
@@ -179,14 +179,14 @@ pub struct Lease {
 }
 
 /// Why the session keeps its connection between statements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pins {
     /// State that no replay can bring back: until the session is reset.
     pub state: bool,
     /// What the next statement may ask about (warnings, errors): until one ends without any.
     pub diagnostics: bool,
-    /// An open cursor of this statement.
-    pub cursor: Option<u32>,
+    /// These statements have open cursors.
+    pub cursors: BTreeSet<u32>,
 }
 
 /// Who the client proved to be, as of one snapshot.
@@ -212,6 +212,8 @@ pub struct State {
     pub account: Option<Account>,
     pub database: Option<Database>,
     pub settings: Rc<Settings>,
+    /// The client said itself which variables it wants to be told of.
+    pub chooses_reports: bool,
     pub insert_id: Rc<Cell<u64>>,
     pub status: ServerStatus,
     pub lex: LexOptions,
@@ -242,6 +244,7 @@ impl State {
             account: None,
             database: None,
             settings: Rc::new(Settings::new()),
+            chooses_reports: false,
             insert_id: Rc::new(Cell::new(0)),
             status: ServerStatus::AUTOCOMMIT,
             lex: LexOptions::default(),
@@ -265,10 +268,11 @@ impl State {
         }
     }
 
-    /// As after a fresh handshake, with the database kept. The lease is the caller's to take first.
+    /// As a server does it: after a fresh handshake, with the database kept and the server's own character set instead of the
+    /// handshake's. The lease is the caller's to take first.
     pub fn reset(&mut self) {
-        let collation = self.collation;
         self.settings = Rc::new(Settings::new());
+        self.chooses_reports = false;
         self.insert_id = Rc::new(Cell::new(0));
         self.status = ServerStatus::AUTOCOMMIT;
         self.pins = Pins::default();
@@ -277,7 +281,7 @@ impl State {
         self.place = None;
         self.broken = None;
         self.statements.clear();
-        self.set_collation(collation);
+        self.set_collation(collation::OF_SERVER);
     }
 
     /// The name of its database; empty without one.
@@ -302,7 +306,7 @@ impl State {
     /// Does the connection hold what no other can bring back?
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.is_in_transaction() || self.pins.state || self.pins.cursor.is_some()
+        self.is_in_transaction() || self.pins.state || !self.pins.cursors.is_empty()
     }
 
     /// Must the connection stay with the session until its next statement?
@@ -357,6 +361,16 @@ impl State {
     pub fn wants_gtids(&self) -> bool {
         let asked = self.settings.get(&b"session_track_gtids"[..]);
         asked.is_some_and(|value| !value.eq_ignore_ascii_case(b"OFF"))
+    }
+
+    /// Did the client ask to be told of this change?
+    #[must_use]
+    pub fn wants(&self, change: &SessionChange<'_>) -> bool {
+        match change {
+            SessionChange::Gtids(_) => self.wants_gtids(),
+            SessionChange::SystemVariable { name, .. } => self.chooses_reports || is_told(name),
+            _ => true,
+        }
     }
 
     /// The flags that a connection for this session must have.

@@ -79,7 +79,7 @@ impl RawClient {
                     plugin: b"caching_sha2_password",
                     nonce,
                 } => {
-                    let response = scramble_sha2(b"secret", nonce.try_into().unwrap());
+                    let response = scramble_sha2(b"secret", nonce);
                     self.write_packet(sequence + 1, &response);
                 }
                 other => panic!("{other:?}"),

@@ -57,7 +57,7 @@ impl DoubleHashes {
 
     /// Does `response` prove the password by `caching_sha2_password`'s fast path?
     #[must_use]
-    pub fn verify_sha2(&self, nonce: &Nonce, response: &[u8]) -> bool {
+    pub fn verify_sha2(&self, nonce: &[u8], response: &[u8]) -> bool {
         let Ok(mut stage1) = <[u8; 32]>::try_from(response) else {
             return false;
         };
@@ -86,7 +86,7 @@ pub fn scramble_native(password: &[u8], nonce: &Nonce) -> Vec<u8> {
 
 /// The client's answer by `caching_sha2_password`; empty for an empty password.
 #[must_use]
-pub fn scramble_sha2(password: &[u8], nonce: &Nonce) -> Vec<u8> {
+pub fn scramble_sha2(password: &[u8], nonce: &[u8]) -> Vec<u8> {
     if password.is_empty() {
         return Vec::new();
     }

@@ -2,6 +2,9 @@
 //!
 //! Not a full list: a number that is not here is passed on to the server and never named.
 
+/// The one that servers have where nobody configured another: utf8mb4_0900_ai_ci.
+pub const OF_SERVER: u8 = 255;
+
 /// Number, collation and character set.
 const COLLATIONS: &[(u8, &str, &str)] = &[
     (1, "big5_chinese_ci", "big5"),

@@ -26,6 +26,9 @@ pub const UNKNOWN_STATEMENT_HANDLER: ErrorCode = 1243;
 pub const QUERY_INTERRUPTED: ErrorCode = 1317;
 pub const SESSION_WAS_KILLED: ErrorCode = 3169;
 pub const OPTION_PREVENTS_STATEMENT: ErrorCode = 1290;
+/// Clients that get it send the statement as a text.
+pub const UNSUPPORTED_PREPARED: ErrorCode = 1295;
+pub const NO_OPEN_CURSOR: ErrorCode = 1421;
 pub const BINLOG_LOGGING_IMPOSSIBLE: ErrorCode = 1598;
 pub const NEED_REPREPARE: ErrorCode = 1615;
 pub const READ_ONLY_MODE: ErrorCode = 1836;

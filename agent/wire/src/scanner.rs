@@ -102,6 +102,8 @@ pub struct ResponseScanner {
     continued: bool,
     /// Sequence id of the packet that would follow the last one seen.
     next_sequence: u8,
+    /// The rows are the OUT parameters of a CALL: the EOF behind them does not say that more follows, the one before them does.
+    is_out_parameters: bool,
     summary: Summary,
 }
 
@@ -121,6 +123,7 @@ impl ResponseScanner {
             remaining: 0,
             continued: false,
             next_sequence: 1,
+            is_out_parameters: false,
             summary: Summary::default(),
         }
     }
@@ -270,6 +273,7 @@ impl ResponseScanner {
                 if eof.status.contains(ServerStatus::CURSOR_EXISTS) {
                     return self.end_by_eof(payload).map(Some);
                 }
+                self.is_out_parameters = eof.status.contains(ServerStatus::PS_OUT_PARAMS);
                 self.state = State::Rows;
                 Ok(None)
             }
@@ -327,7 +331,9 @@ impl ResponseScanner {
         self.summary.status = status;
         self.summary.warnings = warnings;
         self.summary.results = self.summary.results.saturating_add(1);
-        let more = self.state != State::Single && status.contains(ServerStatus::MORE_RESULTS);
+        let follows = status.contains(ServerStatus::MORE_RESULTS)
+            || std::mem::take(&mut self.is_out_parameters);
+        let more = self.state != State::Single && follows;
         self.state = if more { State::First } else { State::Done };
     }
 

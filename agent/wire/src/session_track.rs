@@ -95,18 +95,19 @@ impl<'a> Iterator for SessionChanges<'a> {
     }
 }
 
-/// The items without GTIDs. `None`: there are none among them, or they are malformed.
+/// The items that somebody wants. `None`: that is all of them, or they are malformed.
 #[must_use]
-pub fn without_gtids(session_state: &[u8]) -> Option<Vec<u8>> {
-    const GTIDS: u8 = 3;
+pub fn wanted(
+    session_state: &[u8],
+    is_wanted: impl Fn(&SessionChange<'_>) -> bool,
+) -> Option<Vec<u8>> {
     let mut kept = Vec::new();
     let mut rest = session_state;
     while !rest.is_empty() {
-        let mut reader = Reader::new(rest);
-        let kind = reader.u8().ok()?;
-        reader.lenenc_bytes().ok()?;
-        let behind = reader.rest();
-        if kind != GTIDS {
+        let mut items = SessionChanges::new(rest);
+        let item = items.next()?.ok()?;
+        let behind = items.reader.rest();
+        if is_wanted(&item) {
             kept.extend_from_slice(&rest[..rest.len() - behind.len()]);
         }
         rest = behind;
@@ -119,10 +120,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gtids_are_left_out() {
+    fn what_nobody_wants_is_left_out() {
         let schema = b"\x01\x05\x04shop";
         let gtids = b"\x03\x05\x00\x03a:7";
         let with = [&schema[..], gtids, schema].concat();
+        let without_gtids = |items| wanted(items, |item| !matches!(item, SessionChange::Gtids(_)));
         assert_eq!(without_gtids(&with), Some([&schema[..], schema].concat()));
         assert_eq!(without_gtids(gtids), Some(Vec::new()));
         assert_eq!(without_gtids(schema), None);

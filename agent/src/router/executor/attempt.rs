@@ -86,6 +86,7 @@ impl Parts<'_> {
             client: &mut *self.client,
             state: &mut *self.state,
             statement_id,
+            executes: request.execution().is_some(),
             uploads: request.uploads,
             deadline: self
                 .worker
@@ -143,8 +144,7 @@ impl Parts<'_> {
     /// Makes sure that this server knows the statement, puts its id into the command, and returns the
     /// long data that go in front.
     async fn prepare_prelude(&mut self, request: &mut Request) -> Result<Vec<u8>, Attempt> {
-        let (Some(PreparedUse::Execute(id)) | Some(PreparedUse::Continue(id))) = request.prepared
-        else {
+        let Some(id) = request.execution() else {
             return Ok(Vec::new());
         };
         let on_server = self.ensure_prepared(id).await?;
@@ -233,16 +233,14 @@ impl Parts<'_> {
     }
 
     fn not_run(&mut self, reason: NotRun, request: &Request) -> Attempt {
-        match (reason, request.prepared) {
-            (
-                NotRun::UnknownStatement,
-                Some(PreparedUse::Execute(id) | PreparedUse::Continue(id)),
-            ) => {
-                self.connection.statements.remove(&(self.state.id, id));
+        match reason {
+            NotRun::UnknownStatement => {
+                if let Some(id) = request.execution() {
+                    self.connection.statements.remove(&(self.state.id, id));
+                }
                 Attempt::NotRun(Why::UnknownStatement)
             }
-            (NotRun::UnknownStatement, _) => Attempt::Refused(RouterError::UnknownStatement(0)),
-            (NotRun::ReadOnly, _) => Attempt::NotRun(Why::ReadOnly),
+            NotRun::ReadOnly => Attempt::NotRun(Why::ReadOnly),
         }
     }
 }

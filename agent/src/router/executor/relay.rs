@@ -13,7 +13,7 @@ use vt_wire::response::{EOF_BYTE, ErrPacket, OK_BYTE, OkPacket};
 use vt_wire::scanner::{Answer, Event, ResponseScanner, Summary};
 use vt_wire::session_track;
 use vt_wire::upload::UploadScanner;
-use vt_wire::{Capabilities, Malformed};
+use vt_wire::{Capabilities, Malformed, ServerStatus};
 
 use super::Worker;
 use crate::router::error::RouterError;
@@ -74,6 +74,8 @@ pub struct Relay<'a> {
     pub state: &'a mut State,
     /// The id that the client shall know a statement by that is being prepared.
     pub statement_id: Option<u32>,
+    /// A prepared statement runs, which the server may have forgotten.
+    pub executes: bool,
     /// The client asked for a file of its own to be read.
     pub uploads: bool,
     /// When the statement has taken too long.
@@ -219,7 +221,9 @@ impl Relay<'_> {
                         return Ok(Pass { ready: 0, stop });
                     }
                 },
-                Some(Event::Ok { ok, ends_rows }) if !ok.session_state.is_empty() => {
+                Some(Event::Ok { ok, ends_rows })
+                    if ok.status.contains(ServerStatus::SESSION_STATE_CHANGED) =>
+                {
                     if self.state.record(ok.session_state) {
                         self.connection.settings = std::rc::Rc::clone(&self.state.settings);
                     }
@@ -263,7 +267,7 @@ impl Relay<'_> {
     fn judge(&self, error: &ErrPacket<'_>, is_all: bool) -> Judgement {
         let is_open = leaves_outcome_open(error.code);
         let is_interrupted = error.code == error_code::QUERY_INTERRUPTED;
-        match not_run(error, self.must_write()) {
+        match not_run(error, self.must_write(), self.executes) {
             _ if is_open && is_all => Judgement::Stop(Stop::Lost),
             _ if is_open => Judgement::Replace(self.outcome_unknown()),
             Some(reason) if is_all => Judgement::Stop(Stop::NotRun(reason)),
@@ -404,9 +408,9 @@ pub async fn given_up(worker: &Worker, place: &Place) {
     replaced(worker, place, REPLACED_BEGIN_GRACE).await;
 }
 
-fn not_run(error: &ErrPacket<'_>, is_primary: bool) -> Option<NotRun> {
+fn not_run(error: &ErrPacket<'_>, is_primary: bool, executes: bool) -> Option<NotRun> {
     match error.code {
-        error_code::UNKNOWN_STATEMENT_HANDLER => Some(NotRun::UnknownStatement),
+        error_code::UNKNOWN_STATEMENT_HANDLER if executes => Some(NotRun::UnknownStatement),
         code if is_primary && refuses_writes(code, error.message) => Some(NotRun::ReadOnly),
         _ => None,
     }
@@ -434,12 +438,11 @@ fn refuses_writes(code: ErrorCode, message: &[u8]) -> bool {
 }
 
 /// The OK as the client shall have it, where that is not as it came: without tracker data for one that does not understand them,
-/// without GTIDs for one that did not ask for them.
+/// without what one did not ask for.
 fn told(ok: &OkPacket<'_>, ends_rows: bool, state: &State) -> Option<Vec<u8>> {
     let client = state.capabilities;
     let kept = match client.contains(Capabilities::SESSION_TRACK) {
-        true if state.wants_gtids() => return None,
-        true => session_track::without_gtids(ok.session_state)?,
+        true => session_track::wanted(ok.session_state, |change| state.wants(change))?,
         false => Vec::new(),
     };
     let ok = OkPacket {
@@ -496,7 +499,10 @@ mod tests {
             (error(1062, "Duplicate entry"), true, None),
         ];
         for (error, is_primary, expected) in cases {
-            assert_eq!(not_run(&error, is_primary), expected, "{error:?}");
+            assert_eq!(not_run(&error, is_primary, true), expected, "{error:?}");
         }
+        // The text EXECUTE has the same error for a name that nobody prepared.
+        let unknown = error(1243, "Unknown prepared statement handler (s)");
+        assert_eq!(not_run(&unknown, true, false), None);
     }
 }

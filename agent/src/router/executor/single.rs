@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use vt_planner::Traits;
+use vt_wire::ServerStatus;
+use vt_wire::error_code::{self, ErrorCode};
 use vt_wire::scanner::Summary;
-use vt_wire::{ServerStatus, error_code};
 
 use super::attempt::{Attempt, Parts, Why, endpoint_text};
 use super::patience::{Patience, must_slow_down, slow_down, wait};
@@ -21,6 +22,7 @@ use crate::router::pool::CheckoutError;
 use crate::router::pool::align::{self, AlignError, Wanted, align};
 use crate::router::pool::connection::{ConnectError, Connection, InsertId};
 use crate::router::pool::place::Place;
+use crate::router::pool::settings::Untracked;
 use crate::router::socket::Channel;
 use crate::router::state::{Lease, Pins, Role, State, TransactionEnd};
 
@@ -266,7 +268,7 @@ async fn keep_lease(
     {
         align(&mut lease.connection, wanted(state, place))
             .await
-            .map_err(|error| align_failed(place, error))?;
+            .map_err(|error| align_failed(place, &state.user, error))?;
         lease.place = Rc::clone(place);
         return Ok(Kept::Yes(lease));
     }
@@ -297,20 +299,31 @@ fn wanted<'a>(state: &'a State, place: &'a Place) -> Wanted<'a> {
         collation: state.collation,
         settings: &state.settings,
         schema: place.schema.as_ref(),
+        capabilities: place.bucket.key.capabilities,
         insert_id: &state.insert_id,
     }
 }
 
-fn align_failed(place: &Place, error: AlignError) -> RouterError {
+/// What a client is told whose database the server does not let the router use.
+fn refused_database(place: &Place, user: &str, code: ErrorCode) -> Option<RouterError> {
+    let database = place.schema.as_deref().unwrap_or_default().to_owned();
+    match code {
+        error_code::BAD_DATABASE => Some(RouterError::UnknownDatabase(database)),
+        error_code::DATABASE_ACCESS_DENIED => Some(RouterError::DatabaseDenied {
+            user: user.to_owned(),
+            database,
+        }),
+        _ => None,
+    }
+}
+
+fn align_failed(place: &Place, user: &str, error: AlignError) -> RouterError {
+    if let AlignError::Refused { code, .. } = error
+        && let Some(error) = refused_database(place, user, code)
+    {
+        return error;
+    }
     let reason = match error {
-        AlignError::Refused {
-            code: error_code::BAD_DATABASE,
-            ..
-        } => {
-            return RouterError::UnknownDatabase(
-                place.schema.as_deref().unwrap_or_default().to_owned(),
-            );
-        }
         AlignError::Refused { code, message } => format!("error {code}: {message}"),
         AlignError::Replace(error) => error.to_string(),
     };
@@ -341,7 +354,7 @@ async fn checkout(
                     waited_ms: worker.pool.wait_ms(),
                 });
             }
-            Err(CheckoutError::Connect(error)) => return connect_failed(place, error),
+            Err(CheckoutError::Connect(error)) => return connect_failed(place, &state.user, error),
         };
         let is_own = connection.owner == Some(state.id);
         if !is_own
@@ -359,12 +372,21 @@ async fn checkout(
             Err(AlignError::Replace(error)) => {
                 tracing::debug!(%error, "a pooled connection is replaced")
             }
-            Err(refused) => return Err(align_failed(place, refused)),
+            Err(refused) => return Err(align_failed(place, &state.user, refused)),
         }
     }
 }
 
-fn connect_failed(place: &Place, error: ConnectError) -> Result<Option<Connection>, RouterError> {
+fn connect_failed(
+    place: &Place,
+    user: &str,
+    error: ConnectError,
+) -> Result<Option<Connection>, RouterError> {
+    if let ConnectError::Refused { code, .. } = error
+        && let Some(error) = refused_database(place, user, code)
+    {
+        return Err(error);
+    }
     let reason = match error {
         ConnectError::Unreachable(_) | ConnectError::TimedOut => return Ok(None),
         // These pass: the server starts, stops, or is crowded for the moment.
@@ -375,14 +397,6 @@ fn connect_failed(place: &Place, error: ConnectError) -> Result<Option<Connectio
                 | error_code::OFFLINE_MODE,
             ..
         } => return Ok(None),
-        ConnectError::Refused {
-            code: error_code::BAD_DATABASE,
-            ..
-        } => {
-            return Err(RouterError::UnknownDatabase(
-                place.schema.as_deref().unwrap_or_default().to_owned(),
-            ));
-        }
         other => other.to_string(),
     };
     tracing::warn!(endpoint = %endpoint_text(place), %reason, "a server refuses the router");
@@ -401,7 +415,7 @@ fn survive_loss(
     if state.is_in_transaction() {
         let error = RouterError::TransactionLost { replica_set };
         state.status = state.status.without(ServerStatus::IN_TRANSACTION);
-        state.pins.cursor = None;
+        state.pins.cursors.clear();
         // COMMIT and ROLLBACK end the transaction, and with it the error.
         if request.ends_transaction.is_none() {
             state.broken = Some(error.clone());
@@ -486,9 +500,10 @@ fn pin(state: &mut State, request: &Request, summary: &Summary) {
         | Traits::XA
         | Traits::TEXT_PREPARE;
     let is_error = summary.error.is_some();
-    if request.sets_untracked || request.traits.intersects(until_reset) {
+    if request.untracked > Untracked::Nothing || request.traits.intersects(until_reset) {
         state.pins.state = true;
     }
+    state.chooses_reports |= request.untracked == Untracked::Reports && !is_error;
     let asks_only = request.traits.intersects(Traits::DIAGNOSTICS);
     state.pins.diagnostics = is_error
         || summary.warnings > 0
@@ -499,9 +514,9 @@ fn pin(state: &mut State, request: &Request, summary: &Summary) {
             && !summary.status.contains(ServerStatus::LAST_ROW_SENT)
             && !is_error;
         if is_open {
-            state.pins.cursor = Some(id);
-        } else if state.pins.cursor == Some(id) {
-            state.pins.cursor = None;
+            state.pins.cursors.insert(id);
+        } else {
+            state.pins.cursors.remove(&id);
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Wanted<'a> {
     pub collation: u8,
     pub settings: &'a Rc<Settings>,
     pub schema: Option<&'a Rc<str>>,
+    /// Several statements in one text may be switched on and off.
+    pub capabilities: Capabilities,
     pub insert_id: &'a Rc<Cell<u64>>,
 }
 
@@ -71,6 +73,7 @@ pub async fn align(connection: &mut Connection, wanted: Wanted<'_>) -> Result<()
     if is_own
         && !connection.needs_reset
         && same_schema
+        && takes_several(connection.capabilities) == takes_several(wanted.capabilities)
         && Rc::ptr_eq(&connection.settings, wanted.settings)
     {
         return Ok(());
@@ -102,6 +105,11 @@ pub async fn align(connection: &mut Connection, wanted: Wanted<'_>) -> Result<()
         reset || !connection.is_tracked,
         is_own,
     );
+    let several = takes_several(wanted.capabilities);
+    if takes_several(connection.capabilities) != several {
+        let option = u8::from(!several);
+        batch.add(CommandByte::SET_OPTION, &[option, 0], Answer::Single);
+    }
     if let Some(schema) = wanted.schema.filter(|_| !same_schema) {
         batch.add(CommandByte::INIT_DB, schema.as_bytes(), Answer::Single);
     }
@@ -111,6 +119,10 @@ pub async fn align(connection: &mut Connection, wanted: Wanted<'_>) -> Result<()
     }
     connection.needs_reset = false;
     connection.is_tracked = true;
+    let others = connection
+        .capabilities
+        .without(Capabilities::MULTI_STATEMENTS);
+    connection.capabilities = others | (wanted.capabilities & Capabilities::MULTI_STATEMENTS);
     connection.settings = Rc::clone(wanted.settings);
     connection.schema = wanted.schema.cloned();
     if !is_own || reset {
@@ -137,6 +149,11 @@ pub async fn reset(connection: &mut Connection, collation: u8) -> Result<(), Ali
     connection.insert_id = InsertId::Known(0);
     connection.owner = None;
     Ok(())
+}
+
+/// Does it allow several statements in one text?
+fn takes_several(capabilities: Capabilities) -> bool {
+    capabilities.contains(Capabilities::MULTI_STATEMENTS)
 }
 
 /// A reset takes the character set back to the server's default, not to the handshake's.

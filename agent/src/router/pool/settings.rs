@@ -98,6 +98,43 @@ const TRACKED: [&str; 86] = [
     "windowing_use_high_precision",
 ];
 
+/// Of these a server tells every client that wants to be told anything, until the client chooses others.
+const TOLD: [&str; 5] = [
+    "autocommit",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "time_zone",
+];
+
+/// Is a client told of a change of the variable, without having asked for it by name?
+#[must_use]
+pub fn is_told(name: &[u8]) -> bool {
+    TOLD.iter().any(|told| told.as_bytes() == name)
+}
+
+/// What a statement sets that the server does not report: nothing but the same connection keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Untracked {
+    #[default]
+    Nothing,
+    Variables,
+    /// Which variables are reported, among others perhaps.
+    Reports,
+}
+
+impl Untracked {
+    /// Of a statement that sets this variable.
+    #[must_use]
+    pub fn by(name: &[u8]) -> Self {
+        match name {
+            b"session_track_system_variables" => Self::Reports,
+            name if is_tracked(name) => Self::Nothing,
+            _ => Self::Variables,
+        }
+    }
+}
+
 /// Does the server report a change of the variable, so that it can be set anew elsewhere?
 #[must_use]
 pub fn is_tracked(name: &[u8]) -> bool {
@@ -203,6 +240,11 @@ mod tests {
     fn what_cannot_be_replayed() {
         assert!(TRACKED.is_sorted());
         assert!(is_tracked(b"sql_mode") && !is_tracked(b"timestamp"));
+        assert_eq!(Untracked::by(b"time_zone"), Untracked::Nothing);
+        assert_eq!(Untracked::by(b"timestamp"), Untracked::Variables);
+        let reports = Untracked::by(b"session_track_system_variables");
+        assert!(reports == Untracked::Reports && reports > Untracked::Variables);
+        assert!(TOLD.iter().all(|name| is_tracked(name.as_bytes())));
         assert!(is_replayable(b"ANSI_QUOTES") && !is_replayable(b"a\\b"));
     }
 }

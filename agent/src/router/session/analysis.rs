@@ -8,7 +8,7 @@ use vt_planner::{
 
 use crate::router::error::RouterError;
 use crate::router::metrics::QueryKind;
-use crate::router::pool::settings::is_tracked;
+use crate::router::pool::settings::Untracked;
 use crate::router::rights;
 use crate::router::state::TransactionEnd;
 use crate::router::users::Needs;
@@ -22,7 +22,7 @@ pub struct Analysis {
     /// What the user must be allowed.
     pub needs: Needs,
     pub traits: Traits,
-    pub sets_untracked: bool,
+    pub untracked: Untracked,
     pub schemas: Vec<String>,
     pub ends_transaction: Option<TransactionEnd>,
     /// LOAD DATA LOCAL stands in it.
@@ -40,7 +40,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
         is_read_only: first.is_read_only() && plan == Plan::Forward(Access::Read),
         needs: rights::needs(&first, sql),
         traits: first.traits,
-        sets_untracked: sets_untracked(&first),
+        untracked: untracked(&first),
         schemas: Vec::new(),
         ends_transaction: end_of(plan),
         uploads: uploads(&first),
@@ -56,7 +56,7 @@ pub fn analyse(sql: &[u8], options: &LexOptions) -> Result<Analysis, RouterError
                 statement.is_read_only() && plan == Plan::Forward(Access::Read);
             analysis.needs = analysis.needs.with(rights::needs(&statement, sql));
             analysis.traits |= statement.traits;
-            analysis.sets_untracked |= sets_untracked(&statement);
+            analysis.untracked = analysis.untracked.max(untracked(&statement));
             analysis.uploads |= uploads(&statement);
             // A commit anywhere in the text makes the outcome of the whole unknown when it is lost.
             analysis.ends_transaction = match (analysis.ends_transaction, end_of(plan)) {
@@ -128,13 +128,17 @@ fn uploads(statement: &Statement) -> bool {
     statement.kind == Kind::LoadData { local: true }
 }
 
-fn sets_untracked(statement: &Statement) -> bool {
-    match &statement.kind {
-        Kind::Set(assignments) => assignments
-            .iter()
-            .any(|assignment| assignment.scope == Scope::Session && !is_tracked(&assignment.name)),
-        _ => false,
-    }
+fn untracked(statement: &Statement) -> Untracked {
+    let Kind::Set(assignments) = &statement.kind else {
+        return Untracked::Nothing;
+    };
+    let of_session = assignments
+        .iter()
+        .filter(|assignment| assignment.scope == Scope::Session);
+    of_session
+        .map(|assignment| Untracked::by(&assignment.name))
+        .max()
+        .unwrap_or_default()
 }
 
 fn add_schemas(schemas: &mut Vec<String>, statement: &Statement, sql: &[u8]) {

@@ -91,7 +91,7 @@ fn kept(state: &State) -> String {
     let reasons = [
         (state.is_in_transaction(), "an open transaction"),
         (state.pins.state, "state that only that connection has"),
-        (state.pins.cursor.is_some(), "an open cursor"),
+        (!state.pins.cursors.is_empty(), "an open cursor"),
         (state.pins.diagnostics, "warnings or errors to be asked for"),
     ];
     let reasons: Vec<&str> = reasons

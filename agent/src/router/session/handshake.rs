@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use vt_wire::auth::{
-    CACHING_SHA2_PLUGIN, DoubleHashes, FAST_AUTH_OK, NATIVE_PLUGIN, NONCE_LENGTH, Nonce,
+    CACHING_SHA2_PLUGIN, DoubleHashes, FAST_AUTH_OK, FULL_AUTH_NEEDED, NATIVE_PLUGIN, NONCE_LENGTH,
+    Nonce,
 };
 use vt_wire::compression::Algorithm;
 use vt_wire::handshake::{
@@ -15,7 +16,7 @@ use vt_wire::handshake::{
     encode_auth_switch, parse_client_first,
 };
 use vt_wire::packet::{self, HEADER_LENGTH};
-use vt_wire::{Capabilities, ServerStatus};
+use vt_wire::{Capabilities, ServerStatus, collation};
 
 use super::{End, Session};
 use crate::router::error::RouterError;
@@ -27,8 +28,6 @@ use crate::router::users::{NOBODY, double_hashes};
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest packet before a client has proved who it is: names, a scramble, attributes.
 const HANDSHAKE_PACKET_LENGTH_MAX: usize = 64 << 10;
-/// Collation of the greeting: `utf8mb4_0900_ai_ci`.
-const GREETING_COLLATION: u8 = 255;
 
 /// What the router offers. Compression is for clients alone: servers are reached without.
 const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
@@ -78,7 +77,7 @@ impl Session {
             connection_id: self.connection_id(),
             nonce,
             capabilities: offered,
-            collation: GREETING_COLLATION,
+            collation: collation::OF_SERVER,
             status: ServerStatus::AUTOCOMMIT,
             auth_plugin: CACHING_SHA2_PLUGIN.to_vec(),
         };
@@ -180,6 +179,7 @@ impl Session {
         let (mut response, mut sequence) = (claim.auth_response, sequence);
         let mut plugin = claim.auth_plugin.as_slice();
         let mut nonce = nonce;
+        let mut is_told = false;
         if !is_served(plugin) || (response.is_empty() && plugin == NATIVE_PLUGIN) {
             plugin = if plugin == NATIVE_PLUGIN {
                 NATIVE_PLUGIN
@@ -191,7 +191,17 @@ impl Session {
                 .await?;
             (response, sequence) = self.read_handshake_packet().await?;
         }
-        let is_right = verify(&hashes, plugin, &nonce, &response);
+        let mut is_right = verify(&hashes, plugin, &nonce, &response);
+        if !is_right && plugin == CACHING_SHA2_PLUGIN && self.client.is_encrypted() {
+            // As a server does it that does not know the password's digest: the password itself, where nobody else can read it.
+            self.send(&encode_auth_more_data(&[FULL_AUTH_NEEDED]), sequence)
+                .await?;
+            let (password, next) = self.read_handshake_packet().await?;
+            let password = password.strip_suffix(&[0]).unwrap_or(&password);
+            is_right = hashes.verify_clear(password);
+            sequence = next;
+            is_told = true;
+        }
         let Some(user) = known.filter(|_| is_right) else {
             let error = RouterError::AccessDenied {
                 user: String::from_utf8_lossy(&claim.user).into_owned(),
@@ -207,7 +217,7 @@ impl Session {
             };
             return Err(self.refuse(error, sequence).await);
         };
-        if plugin == CACHING_SHA2_PLUGIN {
+        if plugin == CACHING_SHA2_PLUGIN && !is_told {
             self.send(&encode_auth_more_data(&[FAST_AUTH_OK]), sequence)
                 .await?;
             sequence = sequence.wrapping_add(1);
@@ -277,10 +287,11 @@ fn is_served(plugin: &[u8]) -> bool {
 
 fn verify(hashes: &DoubleHashes, plugin: &[u8], nonce: &Nonce, response: &[u8]) -> bool {
     if plugin == NATIVE_PLUGIN {
-        hashes.verify_native(nonce, response)
-    } else {
-        hashes.verify_sha2(nonce, response)
+        return hashes.verify_native(nonce, response);
     }
+    // Some clients take the NUL behind the challenge for a part of it, where they were asked again.
+    let with_end: Vec<u8> = nonce.iter().copied().chain([0]).collect();
+    hashes.verify_sha2(nonce, response) || hashes.verify_sha2(&with_end, response)
 }
 
 /// Random bytes without NUL, which would end the challenge early for some clients, and in seven bits

@@ -35,10 +35,7 @@ impl Session {
         }
         if analysis.is_local() {
             return self
-                .reply_error(
-                    &RouterError::CommandRefused("this statement as a prepared one"),
-                    sequence,
-                )
+                .reply_error(&RouterError::NotPreparable, sequence)
                 .await;
         }
         if let Err(error) = self.check_rights(analysis.needs, &analysis.schemas) {
@@ -59,7 +56,7 @@ impl Session {
             is_read_only: analysis.is_read_only,
             needs: analysis.needs,
             traits: analysis.traits,
-            sets_untracked: analysis.sets_untracked,
+            untracked: analysis.untracked,
             schemas: analysis.schemas,
             ends_transaction: analysis.ends_transaction,
             digest: Some(digest),
@@ -105,10 +102,10 @@ impl Session {
         if let Err(error) = keep_types(statement, incoming.payload(), capabilities) {
             return self.reply_error(&error.into(), sequence).await;
         }
-        let (traits, schemas, sets_untracked) = (
+        let (traits, schemas, untracked) = (
             statement.traits,
             statement.schemas.clone(),
-            statement.sets_untracked,
+            statement.untracked,
         );
         let (needs, digest) = (statement.needs, statement.digest);
         let (is_read_only, ends_transaction) = (
@@ -127,7 +124,7 @@ impl Session {
         let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
         request.is_read_only = is_read_only;
         request.traits = traits;
-        request.sets_untracked = sets_untracked;
+        request.untracked = untracked;
         request.schemas = schemas;
         request.ends_transaction = ends_transaction;
         request.digest = digest;
@@ -177,9 +174,7 @@ impl Session {
         } else if let Some(place) = &self.state.place {
             place.bucket.close_statement(key);
         }
-        if self.state.pins.cursor == Some(id) {
-            self.state.pins.cursor = None;
-        }
+        self.state.pins.cursors.remove(&id);
     }
 
     pub(super) async fn reset_statement(
@@ -194,7 +189,7 @@ impl Session {
                 .await;
         };
         statement.long_data = Vec::new();
-        if self.state.pins.cursor != Some(id) {
+        if !self.state.pins.cursors.contains(&id) {
             return self.reply_ok(sequence).await;
         }
         self.continue_statement(incoming, id, Answer::Single).await
@@ -204,6 +199,11 @@ impl Session {
         if !self.state.statements.contains_key(&id) {
             return self
                 .reply_error(&RouterError::UnknownStatement(id), incoming.reply_sequence)
+                .await;
+        }
+        if !self.state.pins.cursors.contains(&id) {
+            return self
+                .reply_error(&RouterError::NoOpenCursor(id), incoming.reply_sequence)
                 .await;
         }
         self.continue_statement(incoming, id, Answer::Rows).await

@@ -41,7 +41,7 @@ impl Session {
         let mut request = Request::new(std::mem::take(&mut incoming.wire), Answer::Results);
         request.is_read_only = analysis.is_read_only;
         request.traits = analysis.traits;
-        request.sets_untracked = analysis.sets_untracked;
+        request.untracked = analysis.untracked;
         request.schemas = analysis.schemas;
         request.ends_transaction = analysis.ends_transaction;
         request.uploads = analysis.uploads;

@@ -32,6 +32,10 @@ pub struct Packed {
 }
 
 impl Packed {
+    pub fn is_encrypted(&self) -> bool {
+        self.socket.is_encrypted()
+    }
+
     /// `received` came already.
     pub fn new(socket: Socket, algorithm: Algorithm, received: Vec<u8>) -> Self {
         Self {

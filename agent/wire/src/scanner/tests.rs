@@ -205,6 +205,23 @@ fn several_results() {
     );
 }
 
+/// Behind the OUT parameters of a CALL old clients get an EOF without the flag that the OK follows.
+#[test]
+fn out_parameters_are_not_the_end() {
+    let flags = ServerStatus::PS_OUT_PARAMS.with(ServerStatus::MORE_RESULTS);
+    let none = ServerStatus::default();
+    let wire = Wire::default()
+        .packet(&[1])
+        .packet(b"\x03def-one")
+        .eof(flags)
+        .packet(b"\x00\x00binary")
+        .eof(none)
+        .ok(none, OLD);
+    assert_eq!(check(Answer::Results, OLD, wire, "eof ok").results, 2);
+    let wire = Wire::default().rows(1, flags, NEW).ok(none, NEW);
+    assert_eq!(check(Answer::Results, NEW, wire, "ok-rows ok").results, 2);
+}
+
 #[test]
 fn an_error_in_the_middle_of_rows_ends_all() {
     let wire = Wire::default()
