@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover chaos soak fire hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover suites chaos soak fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -41,6 +41,9 @@ bench-coordinator: build ## vt-coordinator side by side with etcd; figures into 
 
 bench-failover: build ## TRIALS=20 EVENTS="": how long clients wait when hosts, servers and disks fail; needs root
 	BENCH_TRIALS=$(or $(TRIALS),20) BENCH_EVENTS="$(EVENTS)" tests/bench/failover
+
+suites: build ## SUITES="": clients' own test suites through the router and directly, failures compared; figures into target/bench
+	tests/suites/run $(SUITES)
 
 chaos: build ## ROWS="": the fault matrix on three hosts with real mysqld, every row or some; needs root
 	$(scripts)/chaos matrix $(ROWS)

@@ -147,12 +147,13 @@ def free_base_port():
     raise RuntimeError("no free range of ports for a local cluster between 16000 and 31000")
 
 
-def cluster(place):
-    """Starts a cluster with a keyspace; returns the ways to its primary: direct, and through our router beside it."""
+def cluster(place, keyspaces=(KEYSPACE,)):
+    """Starts a cluster with keyspaces; returns the ways to its primary, into the first: direct, and through our router beside it."""
     folder = place.folder / "cluster"
     place.cleanups.append(lambda: os.environ.get("BENCH_KEEP") == "1" or vtctl(folder, "local", "down", "--purge"))
     vtctl(folder, "local", "up", "--base-port", str(free_base_port()))
-    vtctl(folder, "keyspace", "create", KEYSPACE)
+    for keyspace in keyspaces:
+        vtctl(folder, "keyspace", "create", keyspace)
     tablets = json.loads(vtctl(folder, "tablet", "list", "-o", "json"))
     primary = next(tablet for tablet in tablets if tablet["role"] == "primary")
     config = tomllib.loads((folder / "config" / f"agent-{primary['alias']}.toml").read_text())
@@ -161,9 +162,9 @@ def cluster(place):
     client = dict(
         line.split("=", 1) for line in (folder / "client.cnf").read_text().splitlines() if "=" in line
     )
-    direct = Path("direct", config["mysqld"]["port"], "vt_app", credentials["app"]["password"], KEYSPACE, [])
+    direct = Path("direct", config["mysqld"]["port"], "vt_app", credentials["app"]["password"], keyspaces[0], [])
     router_port = int(config["router"]["listen"].rsplit(":", 1)[1])
-    ours = Path("Vitrail", router_port, client["user"], client["password"], KEYSPACE, [mark["pid"]])
+    ours = Path("Vitrail", router_port, client["user"], client["password"], keyspaces[0], [mark["pid"]])
     return direct, ours
 
 
