@@ -65,9 +65,6 @@ SUITES = {
     "mysqlclient": ("mysqlclient", mysqlclient),
     "aiomysql": ("aiomysql", aiomysql),
     "sqlalchemy-pymysql": ("sqlalchemy", sqlalchemy("pymysql")),
-    "sqlalchemy-mysqlclient": ("sqlalchemy", sqlalchemy("mysqldb")),
-    "sqlalchemy-connector": ("sqlalchemy", sqlalchemy("mysqlconnector")),
-    "sqlalchemy-asyncmy": ("sqlalchemy", sqlalchemy("asyncmy")),
 }
 
 
