@@ -28,6 +28,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Between two tries of a switchover that is refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+/// It ends by itself: what the bed has to do meanwhile, with other rows of a soak, gets its share of the processors too.
+const BUSY: &str = "while (( SECONDS < 30 )); do :; done";
 /// A session that is refused comes again after so long.
 const SESSION_PAUSE: Duration = Duration::from_millis(20);
 
@@ -248,8 +250,8 @@ impl<'a> Stage<'a> {
             }
             Load::Processors(count) => {
                 for _ in 0..count {
-                    let mut busy = Command::new("sh");
-                    busy.args(["-c", "while :; do :; done"]);
+                    let mut busy = Command::new("bash");
+                    busy.args(["-c", BUSY]);
                     self.children.push(busy.stdin(Stdio::null()).spawn()?);
                 }
             }
