@@ -15,6 +15,7 @@ pub mod my_cnf;
 pub mod probe;
 pub mod rewind;
 pub mod service;
+pub mod unbegun;
 pub mod version;
 
 mod accounts;

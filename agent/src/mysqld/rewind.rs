@@ -19,7 +19,7 @@ use self::binlog_files::Tail;
 use super::{Layout, binaries::Binaries};
 use crate::guard::{process, sync_parent, write_durably};
 
-mod binlog_files;
+pub mod binlog_files;
 
 /// The description beside a tail that is kept.
 pub const METADATA_FILE: &str = "metadata.json";

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Layout, binaries::Binaries, rewind};
+use super::{Layout, binaries::Binaries, rewind, unbegun};
 use crate::guard::{
     LOG_FILE, SOCKET_FILE,
     protocol::{LINE_LENGTH_MAX, Reply, Request, StartSpec, Status},
@@ -43,8 +43,8 @@ pub enum ServiceError {
     Refused(String),
     #[error("the guard could not be started: {0}")]
     Start(String),
-    #[error("cannot write down how far the binary log went before the start: {0}")]
-    Note(io::Error),
+    #[error("cannot look after the binary log before the start: {0}")]
+    Binlogs(io::Error),
 }
 
 /// Speaks to the guard of one tablet.
@@ -112,10 +112,10 @@ impl Service {
     /// Starts mysqld with the my.cnf that was rendered. Where it runs this changes nothing.
     pub async fn start(&self, binaries: &Binaries) -> Result<Status, ServiceError> {
         let layout = self.layout.clone();
-        let noted = spawn_blocking(move || rewind::note_start(&layout)).await;
-        noted
+        let looked_after = spawn_blocking(move || look_after_binlogs(&layout)).await;
+        looked_after
             .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(ServiceError::Note)?;
+            .map_err(ServiceError::Binlogs)?;
         let spec = StartSpec {
             program: binaries.mysqld.clone(),
             arguments: vec![format!(
@@ -202,6 +202,15 @@ async fn receive(lines: &mut BufReader<UnixStream>) -> io::Result<Reply> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_str(&line)?)
+}
+
+/// What recovery will take for the truth is to be the truth, and to be remembered.
+fn look_after_binlogs(layout: &Layout) -> io::Result<()> {
+    let taken = unbegun::take_out(layout)?;
+    if !taken.is_empty() {
+        tracing::warn!(files = ?taken, "a start of mysqld was killed over binary log files that had not begun: they are taken out");
+    }
+    rewind::note_start(layout)
 }
 
 fn open_log(path: &Path) -> io::Result<fs::File> {

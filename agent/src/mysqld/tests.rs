@@ -1,15 +1,21 @@
 //! A real mysqld through one life: made, started, asked, restarted, killed.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Instant};
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use vt_proto::gtid::GtidSet;
 
 use super::{
     admin_conn::AdminConn,
     error_log,
     init::Prepared,
     probe::{Liveness, probe},
-    testing::{TestTablet, until, value},
+    rewind::binlog_files,
+    testing::{PATIENCE, TestTablet, until, value},
 };
 use crate::guard::protocol::Server;
 
@@ -267,6 +273,77 @@ async fn what_it_has_forgotten_of_its_own_comes_back_from_others() {
     let mut admin = first.admin().await;
     follow(&mut admin, &second).await;
     has_rows(&mut admin, "1,2,3").await;
+}
+
+/// A start that is killed between making a binary log file and beginning it: what crash recovery committed before keeps its number.
+#[tokio::test]
+async fn a_start_that_was_killed_early_forgets_no_transaction() {
+    let tablet = TestTablet::up("zone1-100").await;
+    let mut admin = tablet.admin().await;
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "CREATE DATABASE d",
+        "CREATE TABLE d.t (i INT PRIMARY KEY)",
+    ] {
+        admin.execute(statement).await.unwrap();
+    }
+    drop(admin);
+    let (mut written, mut was_early) = (0, false);
+    while !was_early {
+        written += 1;
+        assert!(written < 20, "no start was killed early enough");
+        kill_over_waiting_row(&tablet, written).await;
+        was_early = kill_start_early(&tablet).await;
+        tablet.start().await;
+    }
+    let mut admin = tablet.admin().await;
+    let rows: Vec<String> = (1..=written).map(|row| row.to_string()).collect();
+    has_rows(&mut admin, &rows.join(",")).await;
+    let purged = value(&mut admin, "SELECT @@GLOBAL.gtid_purged").await;
+    assert_eq!(purged, "", "all are in the binary log");
+    let executed = value(&mut admin, "SELECT @@GLOBAL.gtid_executed").await;
+    let executed: GtidSet = executed.parse().unwrap();
+    assert_eq!(executed.count(), 2 + written, "{executed}");
+}
+
+/// Leaves a row that nobody has acknowledged: it stands in the binary log and is not committed.
+async fn kill_over_waiting_row(tablet: &TestTablet, row: u64) {
+    let mut admin = tablet.admin().await;
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "SET GLOBAL rpl_semi_sync_source_enabled = ON",
+    ] {
+        admin.execute(statement).await.unwrap();
+    }
+    let mut writer = tablet.admin().await;
+    let insert = format!("INSERT INTO d.t VALUES ({row})");
+    let writing = tokio::spawn(async move { writer.execute(&insert).await });
+    until("a transaction that waits", async || {
+        let asked = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+                     WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_wait_sessions'";
+        (value(&mut admin, asked).await == "1").then_some(())
+    })
+    .await;
+    tablet.kill().await;
+    writing.await.unwrap().unwrap_err();
+}
+
+/// Starts mysqld and kills it as soon as it has made a binary log file. Returns whether that one had not begun.
+async fn kill_start_early(tablet: &TestTablet) -> bool {
+    let newest = || {
+        let files = binlog_files::list(&tablet.layout().mysql_dir).unwrap();
+        files.last().unwrap().clone()
+    };
+    let (last, deadline) = (newest(), Instant::now() + PATIENCE);
+    let pid = tablet.start().await.pid().unwrap();
+    // Without a pause: what is to be hit may last less than a millisecond.
+    while newest() == last {
+        assert!(Instant::now() < deadline, "no binary log file was made");
+    }
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    tablet.kill().await;
+    // Magic and format description of servers of 8.0 and later.
+    fs::metadata(newest()).unwrap().len() < 140
 }
 
 #[tokio::test]

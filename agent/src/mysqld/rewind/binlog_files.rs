@@ -10,6 +10,8 @@ use std::{
 use vt_proto::gtid::{GtidSet, GtidSource};
 use vt_wire::binlog::{BinlogWalker, EVENT_HEADER_LENGTH, EventHeader, MAGIC, TransactionId, Walk};
 
+/// Names all files, the oldest first, in mysqld's data directory.
+pub const INDEX: &str = "binlog.index";
 /// Bytes read at once while walking over a file: events are small, and a read for each would be slow.
 const WINDOW_LENGTH: usize = 1 << 20;
 /// Files looked at, newest first, for the last transaction that was kept; more would be a server without own writes.
@@ -57,7 +59,7 @@ impl Tail {
 
 /// The tail of `uuid`'s transactions that are not in `kept`; the error says why it cannot be cut.
 pub fn find_tail(mysql_dir: &Path, uuid: &str, kept: &GtidSet) -> Result<Option<Tail>, String> {
-    let files = list(mysql_dir).map_err(|error| format!("binlog.index cannot be read: {error}"))?;
+    let files = list(mysql_dir).map_err(|error| format!("{INDEX} cannot be read: {error}"))?;
     let mut tail = None;
     for (age, path) in files.iter().rev().take(FILES_MAX).enumerate() {
         let found =
@@ -101,7 +103,7 @@ pub fn find_tail(mysql_dir: &Path, uuid: &str, kept: &GtidSet) -> Result<Option<
 
 /// All binary log files, the oldest first.
 pub fn list(mysql_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let index = match fs::read_to_string(mysql_dir.join("binlog.index")) {
+    let index = match fs::read_to_string(mysql_dir.join(INDEX)) {
         Ok(index) => index,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
