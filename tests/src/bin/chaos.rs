@@ -140,7 +140,7 @@ async fn play(arguments: &[String]) -> anyhow::Result<bool> {
     let directory = Path::new(directory);
     let found = directory.join(FOUND);
     let mut bed = Bed::make(Path::new(programs), directory).await?;
-    match (what.as_str(), rest) {
+    let all_kept = match (what.as_str(), rest) {
         ("bench", [trials, event]) => bench::run(&mut bed, event, trials.parse()?, &found).await,
         ("soak", [minutes, seed]) => {
             let minutes = minutes.parse().context("read MINUTES")?;
@@ -148,5 +148,11 @@ async fn play(arguments: &[String]) -> anyhow::Result<bool> {
         }
         ("matrix", rows) => matrix::run(&mut bed, &matrix::chosen(rows)?, &found).await,
         _ => bail!(USAGE),
+    };
+    if !matches!(all_kept, Ok(true))
+        && let Err(error) = bed.keep_logs()
+    {
+        println!("chaos: the binary logs are not kept: {error:#}");
     }
+    all_kept
 }

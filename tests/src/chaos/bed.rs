@@ -1,6 +1,7 @@
 //! The whole cluster on its hosts: made, asked, healed.
 
 use std::{
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -72,6 +73,26 @@ impl Bed {
         let create = ["keyspace", "create", KEYSPACE, "--replica-set", REPLICA_SET];
         bed.vtctl(&create).await?;
         Ok(bed)
+    }
+
+    /// Copies binary logs and relay logs out of the disks that are about to go: they tell why tablets differ.
+    pub fn keep_logs(&self) -> anyhow::Result<()> {
+        for host in 0..HOSTS {
+            let kept = self.files.directory.join(format!("logs{host}"));
+            fs::create_dir(&kept)?;
+            let data = self.files.disk(host).join("data");
+            for entry in fs::read_dir(&data)
+                .with_context(|| format!("read {}", data.display()))?
+                .flatten()
+            {
+                let name = entry.file_name();
+                let is_log = |start: &&str| name.as_encoded_bytes().starts_with(start.as_bytes());
+                if ["binlog.", "relay."].iter().any(is_log) {
+                    fs::copy(entry.path(), kept.join(&name))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whatever was done is taken back, everything runs, and the cluster is whole.
