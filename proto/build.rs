@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "records.proto",
     "agent.proto",
     "routing.proto",
+    "session.proto",
     "admin.proto",
     "maintenance.proto",
     "raft.proto",

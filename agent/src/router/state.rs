@@ -2,6 +2,10 @@
 //!
 //! It holds the connection that the session is bound to, and never talks over it.
 
+// Nobody hands sessions over yet: its test sees to it that they stay what can be handed over.
+#[cfg(test)]
+pub mod handover;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -19,6 +23,7 @@ use super::pool::connection::Connection;
 use super::pool::place::Place;
 use super::pool::settings::{Settings, Untracked, is_replayable, is_told, is_tracked};
 use super::processlist::Process;
+use super::session::analysis::Analysis;
 use super::users::{Known, Needs, Seat};
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
@@ -123,10 +128,12 @@ impl Written {
 }
 
 /// A prepared statement of the session, to be prepared anew wherever it runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
     /// The packets of its COM_STMT_PREPARE.
     pub prepare_wire: Rc<[u8]>,
+    /// How its text was read.
+    pub lex: LexOptions,
     pub parameters: u16,
     /// Types of the parameters, as the last execution that carried them said, and for how many values.
     pub types: Vec<u8>,
@@ -144,21 +151,22 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// A statement of which nothing is known but the packets that prepare it.
+    /// A statement of which only the packets that prepare it are known, and what these say.
     #[must_use]
-    pub fn new(prepare_wire: &[u8]) -> Self {
+    pub fn new(prepare_wire: &[u8], lex: LexOptions, analysis: Analysis) -> Self {
         Self {
             prepare_wire: Rc::from(prepare_wire),
+            lex,
             parameters: 0,
             types: Vec::new(),
             typed: 0,
             long_data: Vec::new(),
-            is_read_only: false,
-            needs: Needs::default(),
-            traits: Traits::NONE,
-            untracked: Untracked::Nothing,
-            schemas: Vec::new(),
-            ends_transaction: None,
+            is_read_only: analysis.is_read_only,
+            needs: analysis.needs,
+            traits: analysis.traits,
+            untracked: analysis.untracked,
+            schemas: analysis.schemas,
+            ends_transaction: analysis.ends_transaction,
             digest: None,
         }
     }
@@ -222,8 +230,8 @@ pub struct State {
     pub has_run: bool,
     /// Reads of this session are to find it.
     pub written: Option<Written>,
-    /// The transaction was cut: every statement gets this error until ROLLBACK.
-    pub broken: Option<RouterError>,
+    /// The transaction was cut when the primary of this replica set was replaced: every statement gets an error until ROLLBACK.
+    pub transaction_lost_in: Option<String>,
     pub statements: BTreeMap<u32, Prepared>,
     pub next_statement_id: u32,
     pub lease: Option<Lease>,
@@ -251,7 +259,7 @@ impl State {
             pins: Pins::default(),
             has_run: false,
             written: None,
-            broken: None,
+            transaction_lost_in: None,
             statements: BTreeMap::new(),
             next_statement_id: 1,
             lease: None,
@@ -279,7 +287,7 @@ impl State {
         self.has_run = false;
         self.written = None;
         self.place = None;
-        self.broken = None;
+        self.transaction_lost_in = None;
         self.statements.clear();
         self.set_collation(collation::OF_SERVER);
     }
@@ -291,6 +299,13 @@ impl State {
             Some(Database::Keyspace { name, .. } | Database::System(name)) => name,
             None => "",
         }
+    }
+
+    /// What every statement gets but the one that ends the transaction.
+    #[must_use]
+    pub fn broken(&self) -> Option<RouterError> {
+        let replica_set = self.transaction_lost_in.clone()?;
+        Some(RouterError::TransactionLost { replica_set })
     }
 
     #[must_use]
@@ -313,6 +328,19 @@ impl State {
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.is_bound() || self.pins.diagnostics
+    }
+
+    /// Why its next statement needs the connection of the last one.
+    #[must_use]
+    pub fn kept_for(&self) -> Vec<&'static str> {
+        let reasons = [
+            (self.is_in_transaction(), "an open transaction"),
+            (self.pins.state, "state that only that connection has"),
+            (!self.pins.cursors.is_empty(), "an open cursor"),
+            (self.pins.diagnostics, "warnings or errors to be asked for"),
+        ];
+        let kept_for = |(holds, why): (bool, _)| holds.then_some(why);
+        reasons.into_iter().filter_map(kept_for).collect()
     }
 
     /// Keeps what an OK says that changed. Returns whether settings did.

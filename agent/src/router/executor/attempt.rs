@@ -307,15 +307,19 @@ fn insert_types(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vt_planner::LexOptions;
     use vt_wire::packet::put_packet;
+
+    use crate::router::session::analysis::analyse;
 
     #[test]
     fn types_are_added_once() {
+        let lex = LexOptions::default();
         let statement = Prepared {
             parameters: 1,
             types: vec![8, 0],
             typed: 1,
-            ..Prepared::new(&[])
+            ..Prepared::new(&[], lex, analyse(b"SELECT ?", &lex).unwrap())
         };
         let fixed = b"\x17\x01\0\0\0\0\x01\0\0\0";
         let mut wire = Vec::new();

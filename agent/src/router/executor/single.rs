@@ -413,14 +413,13 @@ fn survive_loss(
     request: &Request,
 ) -> Result<(), RouterError> {
     if state.is_in_transaction() {
-        let error = RouterError::TransactionLost { replica_set };
         state.status = state.status.without(ServerStatus::IN_TRANSACTION);
         state.pins.cursors.clear();
         // COMMIT and ROLLBACK end the transaction, and with it the error.
         if request.ends_transaction.is_none() {
-            state.broken = Some(error.clone());
+            state.transaction_lost_in = Some(replica_set.clone());
         }
-        return Err(error);
+        return Err(RouterError::TransactionLost { replica_set });
     }
     if state.is_bound() {
         state.pins = Pins::default();

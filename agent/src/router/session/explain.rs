@@ -88,16 +88,7 @@ fn target(declared: Role, role: Role) -> String {
 
 /// Why the session's next statement needs the connection of the last one.
 fn kept(state: &State) -> String {
-    let reasons = [
-        (state.is_in_transaction(), "an open transaction"),
-        (state.pins.state, "state that only that connection has"),
-        (!state.pins.cursors.is_empty(), "an open cursor"),
-        (state.pins.diagnostics, "warnings or errors to be asked for"),
-    ];
-    let reasons: Vec<&str> = reasons
-        .into_iter()
-        .filter_map(|(holds, why)| holds.then_some(why))
-        .collect();
+    let reasons = state.kept_for();
     match reasons[..] {
         [] => "any of the pool".to_owned(),
         _ => format!("kept for {}", reasons.join(", ")),

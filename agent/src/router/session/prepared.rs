@@ -30,7 +30,7 @@ impl Session {
             Ok(analysis) => analysis,
             Err(error) => return self.reply_error(&error, sequence).await,
         };
-        if let Some(error) = self.state.broken.clone() {
+        if let Some(error) = self.state.broken() {
             return self.reply_error(&error, sequence).await;
         }
         if analysis.is_local() {
@@ -53,14 +53,8 @@ impl Session {
         request.schemas.clone_from(&analysis.schemas);
         request.prepared = Some(PreparedUse::Prepare(id));
         let statement = Prepared {
-            is_read_only: analysis.is_read_only,
-            needs: analysis.needs,
-            traits: analysis.traits,
-            untracked: analysis.untracked,
-            schemas: analysis.schemas,
-            ends_transaction: analysis.ends_transaction,
             digest: Some(digest),
-            ..Prepared::new(&request.wire)
+            ..Prepared::new(&request.wire, self.state.lex, analysis)
         };
         self.state.statements.insert(id, statement);
         let result = self.run(&mut request, QueryKind::prepare).await;
@@ -112,7 +106,7 @@ impl Session {
             statement.is_read_only && flags & !PARAMETER_COUNT_AVAILABLE == 0,
             statement.ends_transaction,
         );
-        if let Some(error) = self.state.broken.clone() {
+        if let Some(error) = self.state.broken() {
             return self
                 .answer_execute_in_broken_transaction(ends_transaction, error, sequence)
                 .await;
@@ -143,7 +137,7 @@ impl Session {
         sequence: u8,
     ) -> Result<(), End> {
         if end.is_some() {
-            self.state.broken = None;
+            self.state.transaction_lost_in = None;
         }
         match end {
             Some(TransactionEnd::Rollback) => self.reply_ok(sequence).await,
