@@ -36,7 +36,7 @@ pub fn take_out(layout: &Layout) -> io::Result<Vec<String>> {
     if taken.is_empty() {
         return Ok(Vec::new());
     }
-    let path = layout.mysql_dir.join(binlog_files::INDEX);
+    let path = binlog_files::index(&layout.mysql_dir);
     let index = File::options().write(true).open(&path)?;
     let lines = fs::read_to_string(&path)?;
     let kept = lines.split_inclusive('\n').take(files.len());
@@ -112,7 +112,10 @@ mod tests {
                 fs::write(layout.mysql_dir.join(&name), content).unwrap();
                 index.push_str(&format!("./{name}\n"));
             }
-            fs::write(layout.mysql_dir.join("binlog.index"), index).unwrap();
+            // The second name is that of a server that was killed over exchanging its index.
+            let names = ["binlog.index", "binlog.index_crash_safe"];
+            let name = names[contents.len() % names.len()];
+            fs::write(layout.mysql_dir.join(name), index).unwrap();
             assert_eq!(take_out(&layout).unwrap(), expected);
             let left = binlog_files::list(&layout.mysql_dir).unwrap();
             assert_eq!(left.len(), contents.len() - expected.len());

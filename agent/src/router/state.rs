@@ -2,10 +2,6 @@
 //!
 //! It holds the connection that the session is bound to, and never talks over it.
 
-// Nobody hands sessions over yet: its test sees to it that they stay what can be handed over.
-#[cfg(test)]
-pub mod handover;
-
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -23,7 +19,6 @@ use super::pool::connection::Connection;
 use super::pool::place::Place;
 use super::pool::settings::{Settings, Untracked, is_replayable, is_told, is_tracked};
 use super::processlist::Process;
-use super::session::analysis::Analysis;
 use super::users::{Known, Needs, Seat};
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
@@ -151,9 +146,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// A statement of which only the packets that prepare it are known, and what these say.
+    /// A statement of which nothing is known but the packets that prepare it.
     #[must_use]
-    pub fn new(prepare_wire: &[u8], lex: LexOptions, analysis: Analysis) -> Self {
+    pub fn new(prepare_wire: &[u8], lex: LexOptions) -> Self {
         Self {
             prepare_wire: Rc::from(prepare_wire),
             lex,
@@ -161,12 +156,12 @@ impl Prepared {
             types: Vec::new(),
             typed: 0,
             long_data: Vec::new(),
-            is_read_only: analysis.is_read_only,
-            needs: analysis.needs,
-            traits: analysis.traits,
-            untracked: analysis.untracked,
-            schemas: analysis.schemas,
-            ends_transaction: analysis.ends_transaction,
+            is_read_only: false,
+            needs: Needs::default(),
+            traits: Traits::NONE,
+            untracked: Untracked::Nothing,
+            schemas: Vec::new(),
+            ends_transaction: None,
             digest: None,
         }
     }

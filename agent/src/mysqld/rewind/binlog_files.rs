@@ -10,8 +10,9 @@ use std::{
 use vt_proto::gtid::{GtidSet, GtidSource};
 use vt_wire::binlog::{BinlogWalker, EVENT_HEADER_LENGTH, EventHeader, MAGIC, TransactionId, Walk};
 
-/// Names all files, the oldest first, in mysqld's data directory.
-pub const INDEX: &str = "binlog.index";
+const INDEX: &str = "binlog.index";
+/// Takes the index' place when that changes.
+const NEXT_INDEX: &str = "binlog.index_crash_safe";
 /// Bytes read at once while walking over a file: events are small, and a read for each would be slow.
 const WINDOW_LENGTH: usize = 1 << 20;
 /// Files looked at, newest first, for the last transaction that was kept; more would be a server without own writes.
@@ -101,9 +102,18 @@ pub fn find_tail(mysql_dir: &Path, uuid: &str, kept: &GtidSet) -> Result<Option<
     Ok(tail)
 }
 
+/// What names all files, the oldest first. Where mysqld was killed over exchanging it, the one that mysqld takes at its next start.
+pub fn index(mysql_dir: &Path) -> PathBuf {
+    let [index, next] = [INDEX, NEXT_INDEX].map(|name| mysql_dir.join(name));
+    match !index.exists() && next.exists() {
+        true => next,
+        false => index,
+    }
+}
+
 /// All binary log files, the oldest first.
 pub fn list(mysql_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let index = match fs::read_to_string(mysql_dir.join(INDEX)) {
+    let index = match fs::read_to_string(index(mysql_dir)) {
         Ok(index) => index,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

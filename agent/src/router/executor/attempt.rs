@@ -310,16 +310,13 @@ mod tests {
     use vt_planner::LexOptions;
     use vt_wire::packet::put_packet;
 
-    use crate::router::session::analysis::analyse;
-
     #[test]
     fn types_are_added_once() {
-        let lex = LexOptions::default();
         let statement = Prepared {
             parameters: 1,
             types: vec![8, 0],
             typed: 1,
-            ..Prepared::new(&[], lex, analyse(b"SELECT ?", &lex).unwrap())
+            ..Prepared::new(&[], LexOptions::default())
         };
         let fixed = b"\x17\x01\0\0\0\0\x01\0\0\0";
         let mut wire = Vec::new();

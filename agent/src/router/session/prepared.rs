@@ -3,13 +3,14 @@
 //!
 //! Parameter values are never read; long data wait here until the execution they belong to.
 
+use vt_planner::LexOptions;
 use vt_wire::Capabilities;
 use vt_wire::command::Command;
 use vt_wire::packet::HEADER_LENGTH;
 use vt_wire::prepared::{PARAMETER_COUNT_AVAILABLE, Parameters};
 use vt_wire::scanner::Answer;
 
-use super::analysis::analyse;
+use super::analysis::{Analysis, analyse};
 use super::{End, Incoming, Session};
 use crate::router::error::RouterError;
 use crate::router::executor::{PreparedUse, Request};
@@ -54,7 +55,7 @@ impl Session {
         request.prepared = Some(PreparedUse::Prepare(id));
         let statement = Prepared {
             digest: Some(digest),
-            ..Prepared::new(&request.wire, self.state.lex, analysis)
+            ..analysed(&request.wire, self.state.lex, analysis)
         };
         self.state.statements.insert(id, statement);
         let result = self.run(&mut request, QueryKind::prepare).await;
@@ -213,6 +214,19 @@ impl Session {
         request.prepared = Some(PreparedUse::Continue(id));
         self.carry_out(request, incoming.reply_sequence, QueryKind::execute)
             .await
+    }
+}
+
+/// A statement of which is known what its text says.
+pub(super) fn analysed(prepare_wire: &[u8], lex: LexOptions, analysis: Analysis) -> Prepared {
+    Prepared {
+        is_read_only: analysis.is_read_only,
+        needs: analysis.needs,
+        traits: analysis.traits,
+        untracked: analysis.untracked,
+        schemas: analysis.schemas,
+        ends_transaction: analysis.ends_transaction,
+        ..Prepared::new(prepare_wire, lex)
     }
 }
 

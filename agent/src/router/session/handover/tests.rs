@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use prost::Message;
 
-use super::super::{Role, Written};
 use super::*;
 use crate::router::digests::Digests;
 use crate::router::processlist::{Listed, Processlist};
+use crate::router::state::Role;
 
 /// Where the first process listens.
 const SOCKET_VARIABLE: &str = "VT_TEST_SESSION_SOCKET";
@@ -30,7 +30,7 @@ fn prepared(text: &[u8], lex: LexOptions) -> Prepared {
         0,
         &command::encode(CommandByte::STMT_PREPARE, text),
     );
-    Prepared::new(&wire, lex, analyse(text, &lex).unwrap())
+    analysed(&wire, lex, analyse(text, &lex).unwrap())
 }
 
 /// A session with something in every field that travels.
@@ -98,7 +98,7 @@ fn another_process_goes_on_with_it() {
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "router::state::handover::tests::successor"])
+        .args(["--exact", "router::session::handover::tests::successor"])
         .args(["--ignored", "--nocapture"])
         .env(SOCKET_VARIABLE, &path)
         .stdout(Stdio::null())

@@ -15,11 +15,12 @@ use vt_wire::command::{self, CommandByte};
 use vt_wire::packet::{join_payload, put_packet};
 use vt_wire::{Capabilities, ServerStatus};
 
-use super::{Database, Pins, Prepared, State, parse_database};
+use super::analysis::analyse;
+use super::prepared::analysed;
 use crate::router::digests::ThreadDigests;
 use crate::router::error::RouterError;
 use crate::router::processlist::Process;
-use crate::router::session::analysis::analyse;
+use crate::router::state::{Database, Pins, Prepared, State, Written, parse_database};
 
 /// The session cannot be handed over now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -133,7 +134,7 @@ pub fn take(
         lex: take_text_options(session.text_options.unwrap_or_default()),
         pins: Pins::default(),
         has_run: session.has_run,
-        written: super::Written::parse(session.written.as_bytes()),
+        written: Written::parse(session.written.as_bytes()),
         transaction_lost_in: session.transaction_lost_in,
         next_statement_id: session.next_statement_id.max(1),
         ..State::new(id, process)
@@ -264,7 +265,7 @@ fn take_statement(
         typed: statement.typed.try_into().map_err(too_many)?,
         long_data: statement.long_data,
         digest: Some(digest),
-        ..Prepared::new(&prepare_wire, lex, analysis)
+        ..analysed(&prepare_wire, lex, analysis)
     })
 }
 
