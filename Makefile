@@ -2,7 +2,7 @@
 # Every target honours CARGO_TARGET_DIR (default: target) and VT_MYSQL_PREFIX (see install-mysql).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover suites chaos soak fire hosts-test install-mysql
+.PHONY: help demo demo-stop build test check sim bench bench-coordinator bench-failover suites chaos soak router-soak fire hosts-test install-mysql
 
 scripts := tests/scripts
 # Where the scripts find the programs that `make build` made.
@@ -50,6 +50,9 @@ chaos: build ## ROWS="": the fault matrix on three hosts with real mysqld, every
 
 soak: build ## MINUTES=30 SEED="": random faults of the matrix, also several at once; needs root
 	$(scripts)/chaos soak $(or $(MINUTES),30) $(SEED)
+
+router-soak: build ## MINUTES=60: routers used by sessions of every kind while connections are killed: nothing of others, nothing that grows
+	$(scripts)/router-soak $(or $(MINUTES),60)
 
 # How long one run of `make fire` plays, and how many there are; VT_FIRE_SEED=N plays the plan of that seed again, then the next.
 SECONDS ?= 180

@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod fire;
 pub mod group;
 pub mod pki;
+pub mod router_soak;
 pub mod sim;
 pub mod tidy;

@@ -27,6 +27,8 @@ mod lost_acker;
 mod lost_rows;
 #[path = "cluster/policy.rs"]
 mod policy;
+#[path = "cluster/sessions.rs"]
+mod sessions;
 #[path = "cluster/users.rs"]
 mod users;
 
