@@ -99,18 +99,11 @@ impl<'a> Usage<'a> {
         // Of all servers together: connections go where the primary goes.
         let (mut all_statements, mut all_connections) = (0, 0);
         for tablet in &self.tablets {
-            let options = self.cluster.admin(tablet, "vitrail")?;
-            let asking = async {
-                let mut session = Conn::new(options).await?;
-                let query = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
-                             WHERE VARIABLE_NAME IN ('Threads_connected', 'Prepared_stmt_count') ORDER BY VARIABLE_NAME";
-                let values: Vec<u64> = session.query(query).await?;
-                session.disconnect().await?;
-                anyhow::Ok(values)
-            };
-            let values = timeout(ANSWER_TIME_MAX, asking).await??;
-            let [statements, connections] = values[..] else {
-                anyhow::bail!("{tablet} does not say what it has: {values:?}");
+            // One that is down is looked at the next time.
+            let Ok(Ok((statements, connections))) =
+                timeout(ANSWER_TIME_MAX, self.of_server(tablet)).await
+            else {
+                return Ok(());
             };
             all_statements += statements;
             all_connections += connections;
@@ -118,6 +111,19 @@ impl<'a> Usage<'a> {
         self.note(SERVERS, &STATEMENTS, all_statements);
         self.note(SERVERS, &CONNECTIONS, all_connections);
         Ok(())
+    }
+
+    /// Prepared statements and connections.
+    async fn of_server(&self, tablet: &str) -> anyhow::Result<(u64, u64)> {
+        let mut session = Conn::new(self.cluster.admin(tablet, "vitrail")?).await?;
+        let query = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+                     WHERE VARIABLE_NAME IN ('Threads_connected', 'Prepared_stmt_count') ORDER BY VARIABLE_NAME";
+        let values: Vec<u64> = session.query(query).await?;
+        session.disconnect().await?;
+        match values[..] {
+            [statements, connections] => Ok((statements, connections)),
+            _ => anyhow::bail!("{tablet} does not say what it has: {values:?}"),
+        }
     }
 
     fn note(&mut self, whose: &str, kind: &'static Kind, value: u64) {

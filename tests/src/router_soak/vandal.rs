@@ -51,14 +51,19 @@ pub async fn rage(
         ))
         .await;
         if Instant::now() >= moves_at {
-            cluster
-                .vtctl(&["replica-set", "switchover", REPLICA_SET])
-                .await?;
-            log.count("switchover");
+            // One that is not fit yet is refused.
+            let words = ["replica-set", "switchover", REPLICA_SET];
+            log.count(match cluster.vtctl(&words).await {
+                Ok(_) => "switchover",
+                Err(_) => "switchover refused",
+            });
             moves_at = Instant::now() + MOVE_INTERVAL;
         } else if random.chance(50) {
             let tablet: &String = random.pick(&tablets);
-            cut(cluster, tablet, log).await?;
+            // Its server may be down: on a machine that is too busy a primary is replaced, and comes back.
+            if cut(cluster, tablet, log).await.is_err() {
+                log.count("server not reached");
+            }
         } else {
             let address = (logins[0].host.clone(), random.pick(logins).port);
             let stay = Duration::from_millis(random.between(STRANGER_MS.0, STRANGER_MS.1));
