@@ -36,6 +36,8 @@ pub struct Row {
     pub spoils_bed: bool,
     /// A soak plays nothing beside it.
     pub alone: bool,
+    /// A soak plays it no second time.
+    pub once: bool,
 }
 
 /// A row in which nothing may move and nobody may notice, unless it says otherwise.
@@ -58,6 +60,7 @@ pub const fn row(
         weight: 1,
         spoils_bed: false,
         alone: false,
+        once: false,
     }
 }
 
@@ -108,6 +111,11 @@ impl Row {
 
     pub const fn spoils_bed(mut self) -> Self {
         self.spoils_bed = true;
+        self
+    }
+
+    pub const fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 

@@ -64,12 +64,17 @@ pub struct Line {
 /// Phases without end.
 pub fn plan(seed: u64) -> impl Iterator<Item = Phase> {
     let mut random = Random::new(seed);
-    let deck: Vec<_> = row::all()
+    let mut deck: Vec<_> = row::all()
         .into_iter()
         .filter(|row| is_drawn(row))
         .flat_map(|row| std::iter::repeat_n(row, row.weight as usize))
         .collect();
-    std::iter::from_fn(move || Some(phase(&mut random, &deck)))
+    std::iter::from_fn(move || {
+        let phase = phase(&mut random, &deck);
+        let is_in_it = |row: &Row| phase.steps.iter().any(|step| step.row == row.name);
+        deck.retain(|row| !(row.once && is_in_it(row)));
+        Some(phase)
+    })
 }
 
 /// What is known to fail would end every soak.
@@ -196,6 +201,10 @@ mod tests {
             .filter(|row| is_drawn(row) && !has(row))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
+        for once in rows.iter().filter(|row| row.once) {
+            let of_it = |phase: &&Phase| phase.steps.iter().any(|step| step.row == once.name);
+            assert_eq!(phases.iter().filter(of_it).count(), 1, "{}", once.name);
+        }
         for alone in rows.iter().filter(|row| row.alone) {
             for phase in &phases {
                 let of_it = |step: &Timed| step.row == alone.name;

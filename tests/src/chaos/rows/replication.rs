@@ -89,8 +89,9 @@ pub const ROWS: &[Row] = &[
     )
     .moves(2_000)
     // Nobody can know of the row that is missing until a write meets it: a fault that keeps that write from the replica
-    // leaves it different for good.
-    .alone(),
+    // leaves it different for good. The copy that heals it is made once in ten minutes.
+    .alone()
+    .once(),
     row(
         "43",
         "receiver-stopped-by-hand",
