@@ -102,6 +102,17 @@ impl Bed {
         self.wait_until_whole(PATIENCE).await
     }
 
+    /// Starts the agents anew. Trial after trial kills the same servers soon after their start, and an agent lets a mysqld that ends time
+    /// and again wait longer for its next start.
+    pub async fn forget_ends(&mut self) -> anyhow::Result<()> {
+        for host in &mut self.hosts {
+            host.kill(&[Program::Agent])?;
+            host.start()?;
+        }
+        self.wait_until_whole(PATIENCE).await?;
+        Ok(())
+    }
+
     /// Waits until one serves and all others replicate and acknowledge.
     pub async fn wait_until_whole(&self, limit: Duration) -> anyhow::Result<ReplicaSet> {
         match self.wait("a whole cluster", limit, is_whole).await {

@@ -128,6 +128,13 @@ async fn play_row(bed: &mut Bed, row: &Row) -> (Line, bool) {
         row.swept
     };
     for swept_ms in swept {
+        if !row.swept.is_empty()
+            && let Err(error) = bed.forget_ends().await
+        {
+            line.wrong.push(format!("{error:#}"));
+            is_bed_lost = true;
+            break;
+        }
         let outcome = play::play(bed, row, *swept_ms).await;
         tell(row, *swept_ms, &outcome);
         line.add(&outcome);
