@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use vt_proto::{
     desired::{Desired, Goal, SchemaTask},
     epoch::Incarnation,
-    report::{GtidPosition, MysqldState, Replication, Report, SchemaResult},
+    report::{GtidPosition, MysqldState, Replication, Report, SchemaResult, ThreadState},
     topology::Tablet,
 };
 
@@ -90,7 +90,11 @@ fn replication(channel: &Channel, memory: &Memory) -> Replication {
     let text = |error: &(u32, String)| format!("{} (error {})", error.1, error.0);
     Replication {
         source: channel.source.clone(),
-        io: channel.io,
+        io: match channel.io {
+            // The source refuses it: each start lets the thread run for a moment, and nothing is received.
+            ThreadState::On if memory.io_fatal_since_ms.is_some() => ThreadState::Connecting,
+            io => io,
+        },
         sql: channel.sql,
         heartbeat_age_ms: channel.heartbeat_age_ms,
         lag_ms: channel.lag_ms,

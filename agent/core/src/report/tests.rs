@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use vt_proto::{
     epoch::{Epoch, Generation},
     gtid::GtidSet,
+    topology::Endpoint,
 };
 
 use super::*;
@@ -38,6 +39,40 @@ fn server(states: &[(u64, &str, SchemaChangeState)]) -> Server {
         app_transactions: 0,
         schemas: BTreeSet::new(),
         schema_changes: changes.collect(),
+    }
+}
+
+/// Else a tablet that its source refuses would look well again with each try, and never count as lost.
+#[test]
+fn a_thread_that_the_source_refuses_does_not_run() {
+    use ThreadState::{Connecting, Off, On};
+    for (io, refused, told) in [
+        (On, false, On),
+        (On, true, Connecting),
+        (Connecting, true, Connecting),
+        // It has stopped: a failover relies on that.
+        (Off, true, Off),
+    ] {
+        let channel = Channel {
+            io,
+            source: Endpoint {
+                host: "h".into(),
+                port: 2,
+            },
+            own_account: true,
+            source_uuid: None,
+            sql: On,
+            io_error: None,
+            sql_error: None,
+            caught_up: true,
+            heartbeat_age_ms: None,
+            lag_ms: None,
+        };
+        let memory = Memory {
+            io_fatal_since_ms: refused.then_some(1),
+            ..Memory::default()
+        };
+        assert_eq!(replication(&channel, &memory).io, told);
     }
 }
 
