@@ -9,6 +9,7 @@ pub mod error;
 mod executor;
 mod listener;
 pub mod metrics;
+mod pace;
 mod pool;
 mod processlist;
 mod rights;

@@ -180,6 +180,8 @@ pub struct User {
     pub grants: BTreeMap<Place, Rights>,
     /// Connections to one router at a time.
     pub connections_max: Option<u32>,
+    /// Statements through one router in a second.
+    pub statements_per_second_max: Option<u32>,
 }
 
 impl User {
@@ -255,6 +257,7 @@ mod tests {
                 ("shop".parse().unwrap(), "write".parse().unwrap()),
             ]),
             connections_max: None,
+            statements_per_second_max: None,
         };
         assert_eq!(user.rights_in("shop").to_string(), "read,write");
         assert_eq!(user.rights_in("other").to_string(), "read");

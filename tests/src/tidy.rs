@@ -133,6 +133,7 @@ const LAYERS: &[Layers] = &[
                 "config",
                 "processlist",
                 "digests",
+                "pace",
                 "slow_log",
             ],
         ],

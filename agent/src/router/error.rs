@@ -107,6 +107,10 @@ pub enum RouterError {
         "User '{user}' has exceeded the 'max_user_connections' resource (current value: {limit})"
     )]
     UserConnections { user: String, limit: u32 },
+    #[error(
+        "User '{user}' has exceeded the 'max_statements_per_second' resource (current value: {limit})"
+    )]
+    UserStatements { user: String, limit: u32 },
     #[error("vitrail: user '{0}' was dropped; its sessions end")]
     UserDropped(String),
     #[error("Connections using insecure transport are prohibited by this router; connect with TLS")]
@@ -183,7 +187,9 @@ impl RouterError {
             Self::AccessDenied { .. } | Self::UserDropped(_) => error_code::ACCESS_DENIED,
             Self::DatabaseDenied { .. } => error_code::DATABASE_ACCESS_DENIED,
             Self::RightMissing { .. } => error_code::TABLE_ACCESS_DENIED,
-            Self::UserConnections { .. } => error_code::USER_LIMIT_REACHED,
+            Self::UserConnections { .. } | Self::UserStatements { .. } => {
+                error_code::USER_LIMIT_REACHED
+            }
             Self::TlsRequired => error_code::SECURE_TRANSPORT_REQUIRED,
             Self::UnknownStatement(_) => error_code::UNKNOWN_STATEMENT_HANDLER,
             Self::NoOpenCursor(_) => error_code::NO_OPEN_CURSOR,

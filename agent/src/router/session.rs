@@ -189,6 +189,9 @@ impl Session {
             return Err(self.refuse(error, sequence).await);
         }
         self.listed.process().begin(command.title(), command.text());
+        if let Err(error) = self.check_pace(&command) {
+            return self.reply_error(&error, sequence).await;
+        }
         match command {
             Command::Quit => Err(End::Quit),
             Command::Query(sql) => {

@@ -199,7 +199,7 @@ pub struct Account {
     /// As of this one; where it is not the newest any more, the user is looked up anew.
     pub snapshot: Arc<RoutingSnapshot>,
     /// Among the user's connections; given back with this.
-    pub _seat: Seat,
+    pub seat: Seat,
 }
 
 /// One client's session.

@@ -15,6 +15,8 @@ use vt_proto::routing::RoutingSnapshot;
 use vt_proto::user::{PasswordHashes, Place, Rights};
 use vt_wire::auth::DoubleHashes;
 
+use super::pace::Pace;
+
 /// Permission bits of group and others: none may be set on a users file.
 const FORBIDDEN_MODE_BITS: u32 = 0o077;
 
@@ -273,14 +275,18 @@ impl Directory {
     #[must_use]
     pub fn take_seat(&self, user: &Known) -> Option<Seat> {
         let mut taken = self.seats.lock();
-        let count = taken.entry(user.name.to_string()).or_default();
-        if user.connections_max.is_some_and(|limit| *count >= limit) {
+        let here = taken.entry(user.name.to_string()).or_default();
+        if user
+            .connections_max
+            .is_some_and(|limit| here.count >= limit)
+        {
             return None;
         }
-        *count += 1;
+        here.count += 1;
         Some(Seat {
             seats: Arc::clone(&self.seats),
             name: user.name.to_string(),
+            pace: Arc::clone(&here.pace),
         })
     }
 }
@@ -312,6 +318,7 @@ fn by_name(users: Vec<User>) -> BTreeMap<String, Arc<Known>> {
             },
             grants: [(Place::Everywhere, Rights::ALL)].into(),
             connections_max: None,
+            statements_per_second_max: None,
         };
         Some((user.name, Arc::new(known)))
     };
@@ -321,11 +328,18 @@ fn by_name(users: Vec<User>) -> BTreeMap<String, Arc<Known>> {
 /// Connections of each user; as many entries as there are users with one.
 #[derive(Debug, Default)]
 struct Seats {
-    taken: Mutex<BTreeMap<String, u32>>,
+    taken: Mutex<BTreeMap<String, Here>>,
+}
+
+/// What one user has on this router.
+#[derive(Debug, Default)]
+struct Here {
+    count: u32,
+    pace: Arc<Pace>,
 }
 
 impl Seats {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Here>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -335,14 +349,16 @@ impl Seats {
 pub struct Seat {
     seats: Arc<Seats>,
     name: String,
+    /// Of all connections of the user.
+    pub pace: Arc<Pace>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.lock();
-        if let Some(count) = taken.get_mut(&self.name) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(here) = taken.get_mut(&self.name) {
+            here.count -= 1;
+            if here.count == 0 {
                 taken.remove(&self.name);
             }
         }
@@ -417,6 +433,7 @@ mod tests {
             },
             grants: BTreeMap::new(),
             connections_max,
+            statements_per_second_max: None,
         })
     }
 

@@ -305,6 +305,7 @@ pub struct KeptUser<'a> {
     pub name: &'a str,
     pub grants: &'a [(&'a str, &'a str)],
     pub connections_max: Option<u32>,
+    pub statements_per_second_max: Option<u32>,
 }
 
 impl<'a> KeptUser<'a> {
@@ -313,6 +314,7 @@ impl<'a> KeptUser<'a> {
             name,
             grants,
             connections_max: None,
+            statements_per_second_max: None,
         }
     }
 }
@@ -368,6 +370,7 @@ impl TestRouter {
                 },
                 grants: user.grants.iter().map(parsed).collect(),
                 connections_max: user.connections_max,
+                statements_per_second_max: user.statements_per_second_max,
             })
         };
         snapshot.users = users.iter().map(kept).collect();

@@ -160,6 +160,40 @@ async fn connections_are_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statements_are_limited() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let grants = [("*", "read")];
+    let limited = |limit| {
+        let mut user = KeptUser::new("slow", &grants);
+        user.statements_per_second_max = limit;
+        router.keep(&[user]);
+    };
+    limited(None);
+    let mut first = login(&router, "slow", "shop").await.unwrap();
+    let mut second = login(&router, "slow", "shop").await.unwrap();
+    // On a slow machine a second may go by between two statements.
+    limited(Some(1));
+    let until = Instant::now() + PATIENCE;
+    while first.query_drop("DO 1").await.is_ok() {
+        assert!(Instant::now() < until, "no statement is refused");
+    }
+    while second.exec_drop("SELECT ?", (1,)).await.is_ok() {
+        assert!(Instant::now() < until, "no execution is refused");
+    }
+    let mut refused = second.query_drop("DO 1").await;
+    while refused.is_ok() {
+        assert!(Instant::now() < until, "no statement is refused");
+        refused = second.query_drop("DO 1").await;
+    }
+    assert_eq!(code(refused), USER_LIMIT_REACHED);
+    // Nobody else is, and it holds for sessions that are open.
+    router.connect().await.query_drop("DO 1").await.unwrap();
+    limited(None);
+    second.query_drop("DO 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_told_who_it_is() {
     let server = Mysqld::start().await;
     let router = TestRouter::start(&server, |_| {});

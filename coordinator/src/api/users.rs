@@ -53,6 +53,7 @@ fn view(user: &Versioned<User>) -> wire::UserView {
             .map(|(place, rights)| (place, *rights).into())
             .collect(),
         connections_max: user.value.connections_max,
+        statements_per_second_max: user.value.statements_per_second_max,
     }
 }
 
@@ -66,6 +67,7 @@ pub(super) async fn create(
         password: password_hashes(&request.native_hash, &request.sha2_hash).map_err(invalid)?,
         grants: grants(request.grants).map_err(invalid)?,
         connections_max: request.connections_max,
+        statements_per_second_max: request.statements_per_second_max,
     };
     let make = move |core: &Core, id: &str, now: Now| {
         intent::create_user(core.state(), user.clone(), id, now)
@@ -84,14 +86,14 @@ pub(super) async fn change(
         .then(|| password_hashes(&request.native_hash, &request.sha2_hash))
         .transpose()
         .map_err(invalid)?;
+    let limit = |limit: u32| (limit > 0).then_some(limit);
     let listed = |messages| grants(messages).map(|grants| grants.into_iter().collect());
     let alteration = Alteration {
         password,
         granted: listed(request.granted).map_err(invalid)?,
         revoked: listed(request.revoked).map_err(invalid)?,
-        connections_max: request
-            .connections_max
-            .map(|limit| (limit > 0).then_some(limit)),
+        connections_max: request.connections_max.map(limit),
+        statements_per_second_max: request.statements_per_second_max.map(limit),
     };
     let make = move |core: &Core, id: &str, now: Now| {
         intent::alter_user(core.state(), &name, &alteration, id, now)

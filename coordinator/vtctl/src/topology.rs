@@ -49,6 +49,8 @@ pub struct User {
     pub grants: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_max: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements_per_second_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -245,6 +247,7 @@ impl Topology {
                     revision,
                     grants: crate::views::user::grants(user.grants),
                     connections_max: user.connections_max,
+                    statements_per_second_max: user.statements_per_second_max,
                 };
                 self.users.insert(user.name, user_of);
             }

@@ -370,6 +370,7 @@ mod tests {
                 password: PasswordHashes::HIDDEN,
                 grants: [("*".parse().unwrap(), "read".parse().unwrap())].into(),
                 connections_max: None,
+                statements_per_second_max: None,
             })],
             replica_sets: vec![
                 set(

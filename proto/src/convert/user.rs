@@ -71,6 +71,7 @@ impl From<&User> for wire::User {
                 .map(|(place, rights)| (place, *rights).into())
                 .collect(),
             connections_max: user.connections_max,
+            statements_per_second_max: user.statements_per_second_max,
         }
     }
 }
@@ -90,6 +91,7 @@ impl TryFrom<wire::User> for User {
             password: password_hashes(&user.native_hash, &user.sha2_hash)?,
             grants: grants(user.grants)?,
             connections_max: user.connections_max,
+            statements_per_second_max: user.statements_per_second_max,
         })
     }
 }
@@ -122,6 +124,7 @@ mod tests {
                 ("shop".parse().unwrap(), "write,ddl".parse().unwrap()),
             ]),
             connections_max: Some(7),
+            statements_per_second_max: Some(900),
         }
     }
 

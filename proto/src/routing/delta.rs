@@ -250,6 +250,7 @@ mod tests {
                 password: PasswordHashes::HIDDEN,
                 grants: BTreeMap::new(),
                 connections_max: u32::try_from(*limit).ok(),
+                statements_per_second_max: None,
             })
         };
         RoutingSnapshot {

@@ -13,6 +13,7 @@ fn user(grants: &[(&str, &str)]) -> User {
         password: PasswordHashes::HIDDEN,
         grants: grants.iter().map(parsed).collect(),
         connections_max: None,
+        statements_per_second_max: None,
     }
 }
 

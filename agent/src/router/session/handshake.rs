@@ -227,7 +227,7 @@ impl Session {
         self.state.account = Some(Account {
             user,
             snapshot,
-            _seat: seat,
+            seat,
         });
         Ok(sequence)
     }

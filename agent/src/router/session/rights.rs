@@ -1,7 +1,9 @@
 //! What the session's user may do, asked before anything is sent, and SHOW GRANTS. The rules stand in `router::rights`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use vt_wire::command::Command;
 use vt_wire::result_set::{Column, TextResult};
 
 use super::{End, Session};
@@ -54,6 +56,23 @@ impl Session {
         match self.known_user() {
             Some(user) => rights::check(user, needs, self.state.database.as_ref(), named),
             None => Err(RouterError::UserDropped(self.state.user.clone())),
+        }
+    }
+
+    /// Whether the user may send one more statement now.
+    pub(super) fn check_pace(&self, command: &Command<'_>) -> Result<(), RouterError> {
+        let is_statement = matches!(command, Command::Query(_) | Command::StmtExecute { .. });
+        let Some(account) = self.state.account.as_ref().filter(|_| is_statement) else {
+            return Ok(());
+        };
+        match account.user.statements_per_second_max {
+            Some(limit) if !account.seat.pace.admit(limit, Instant::now()) => {
+                Err(RouterError::UserStatements {
+                    user: self.state.user.clone(),
+                    limit,
+                })
+            }
+            _ => Ok(()),
         }
     }
 

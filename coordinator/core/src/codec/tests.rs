@@ -189,13 +189,14 @@ fn user() -> impl Strategy<Value = User> {
     });
     let hashes = (any::<[u8; 20]>(), any::<[u8; 32]>());
     let grants = proptest::collection::btree_map(place, rights, 0..4);
-    let limit = proptest::option::of(1_u32..9);
-    ("[a-z']{1,8}", hashes, grants, limit).prop_map(
-        |(name, (native, sha2), grants, connections_max)| User {
+    let limit = || proptest::option::of(1_u32..9);
+    ("[a-z']{1,8}", hashes, grants, limit(), limit()).prop_map(
+        |(name, (native, sha2), grants, connections_max, statements_per_second_max)| User {
             name: name.parse().unwrap(),
             password: PasswordHashes { native, sha2 },
             grants,
             connections_max,
+            statements_per_second_max,
         },
     )
 }

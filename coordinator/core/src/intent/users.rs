@@ -28,6 +28,8 @@ pub struct Alteration {
     pub revoked: Vec<(Place, Rights)>,
     /// `Some(None)`: no limit.
     pub connections_max: Option<Option<u32>>,
+    /// The same.
+    pub statements_per_second_max: Option<Option<u32>>,
 }
 
 fn check_format(state: &State) -> Result<(), Refusal> {
@@ -60,6 +62,11 @@ fn check_bounds(user: &User) -> Result<(), Refusal> {
     if user.connections_max == Some(0) {
         return refuse(
             "a user without a connection could not log in: drop the user instead".to_owned(),
+        );
+    }
+    if user.statements_per_second_max == Some(0) {
+        return refuse(
+            "a user without a statement could do nothing: drop the user instead".to_owned(),
         );
     }
     Ok(())
@@ -155,6 +162,13 @@ pub fn alter_user(
         told.push(match connections_max {
             Some(limit) => format!("may have {limit} connections to a router"),
             None => "may have any number of connections".to_owned(),
+        });
+    }
+    if let Some(statements_per_second_max) = alteration.statements_per_second_max {
+        user.statements_per_second_max = statements_per_second_max;
+        told.push(match statements_per_second_max {
+            Some(limit) => format!("may send {limit} statements in a second through a router"),
+            None => "may send any number of statements".to_owned(),
         });
     }
     if told.is_empty() {

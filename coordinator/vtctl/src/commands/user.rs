@@ -51,6 +51,9 @@ pub enum Command {
         /// Connections to one router at a time [default: no limit of its own]
         #[arg(long, value_name = "NUMBER")]
         max_connections: Option<u32>,
+        /// Statements through one router in a second [default: no limit of its own]
+        #[arg(long, value_name = "NUMBER")]
+        max_statements_per_second: Option<u32>,
         /// The file whose first line is the password
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
@@ -78,12 +81,16 @@ pub enum Command {
         /// The keyspace, or * for what was granted for all
         keyspace: Place,
     },
-    /// Limit a user's connections
+    /// Limit a user's connections and statements
+    #[command(group(clap::ArgGroup::new("limits").required(true).multiple(true)))]
     Limit {
         name: String,
         /// Connections to one router at a time; 0: no limit of its own
-        #[arg(long, value_name = "NUMBER")]
-        max_connections: u32,
+        #[arg(long, value_name = "NUMBER", group = "limits")]
+        max_connections: Option<u32>,
+        /// Statements through one router in a second; 0: no limit of its own
+        #[arg(long, value_name = "NUMBER", group = "limits")]
+        max_statements_per_second: Option<u32>,
     },
     /// Forget a user; its sessions end
     Drop { name: String },
@@ -132,6 +139,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
             name,
             grant,
             max_connections,
+            max_statements_per_second,
             password_file,
         } => {
             let hashes = password::hashes(&Source::of(password_file))?;
@@ -141,6 +149,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
                 sha2_hash: hashes.sha2.to_vec(),
                 grants: messages(grant),
                 connections_max: max_connections,
+                statements_per_second_max: max_statements_per_second,
                 request_id: request_id(),
             };
             let answer = client
@@ -203,13 +212,21 @@ async fn change(client: &mut Client, global: &Global, command: Command) -> anyho
         Command::Limit {
             name,
             max_connections,
+            max_statements_per_second,
         } => {
-            request.connections_max = Some(max_connections);
+            request.connections_max = max_connections;
+            request.statements_per_second_max = max_statements_per_second;
             request.name = name;
-            match max_connections {
+            let connections = max_connections.map(|limit| match limit {
                 0 => "may have any number of connections".to_owned(),
                 limit => format!("may have {limit} connections to a router"),
-            }
+            });
+            let statements = max_statements_per_second.map(|limit| match limit {
+                0 => "may send any number of statements".to_owned(),
+                limit => format!("may send {limit} statements in a second through a router"),
+            });
+            let told: Vec<String> = connections.into_iter().chain(statements).collect();
+            told.join(", ")
         }
         Command::List | Command::Show { .. } | Command::Create { .. } | Command::Drop { .. } => {
             unreachable!("these change no user that is there")

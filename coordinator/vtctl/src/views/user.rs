@@ -17,6 +17,7 @@ pub struct User {
     /// Rights by keyspace, as in `read,write`; `*` is every keyspace.
     pub grants: BTreeMap<String, String>,
     pub connections_max: Option<u32>,
+    pub statements_per_second_max: Option<u32>,
 }
 
 impl From<wire::UserView> for User {
@@ -26,6 +27,7 @@ impl From<wire::UserView> for User {
             revision: view.revision,
             grants: grants(view.grants),
             connections_max: view.connections_max,
+            statements_per_second_max: view.statements_per_second_max,
         }
     }
 }
@@ -49,11 +51,12 @@ pub fn summary(users: &[User]) -> String {
             user.name.clone(),
             in_words(user),
             or_dash(user.connections_max),
+            or_dash(user.statements_per_second_max),
             user.revision.to_string(),
         ]
     };
     table(
-        ["USER", "RIGHTS", "CONNECTIONS MAX", "REVISION"],
+        ["USER", "RIGHTS", "CONNECTIONS", "STATEMENTS/S", "REVISION"],
         users.iter().map(row),
     )
 }
@@ -68,6 +71,13 @@ pub fn details(user: &User) -> String {
             user.connections_max.map_or_else(
                 || "no limit of its own".to_owned(),
                 |limit| format!("at most {limit} to one router"),
+            ),
+        ),
+        (
+            "statements",
+            user.statements_per_second_max.map_or_else(
+                || "no limit of its own".to_owned(),
+                |limit| format!("at most {limit} in a second through one router"),
             ),
         ),
         ("revision", user.revision.to_string()),

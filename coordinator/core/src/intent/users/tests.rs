@@ -29,6 +29,7 @@ fn user(grants: &[(&str, &str)]) -> User {
         },
         grants: grants.iter().map(parsed).collect(),
         connections_max: None,
+        statements_per_second_max: None,
     }
 }
 
@@ -56,19 +57,24 @@ fn users_come_change_and_go() {
     let alteration = Alteration {
         granted: grants(&[("shop", "write"), ("*", "read")]),
         connections_max: Some(Some(5)),
+        statements_per_second_max: Some(Some(100)),
         ..Alteration::default()
     };
     let told = alter_user(&state, &name(), &alteration, "2", NOW);
     assert_eq!(
         done(&mut state, told),
-        "user app may read in *, may write in shop, may have 5 connections to a router"
+        "user app may read in *, may write in shop, may have 5 connections to a router, may send 100 statements in a second through a router"
     );
     let has = state.users[&name()].value.clone();
     assert_eq!(in_words(has.grants.iter()), "read in *; read,write in shop");
-    assert_eq!(has.connections_max, Some(5));
+    assert_eq!(
+        (has.connections_max, has.statements_per_second_max),
+        (Some(5), Some(100))
+    );
     let alteration = Alteration {
         revoked: grants(&[("shop", "read,write"), ("*", "read,ddl")]),
         connections_max: Some(None),
+        statements_per_second_max: Some(None),
         password: Some(PasswordHashes::HIDDEN),
         ..Alteration::default()
     };
@@ -77,9 +83,10 @@ fn users_come_change_and_go() {
     let has = state.users[&name()].value.clone();
     assert!(has.grants.is_empty());
     assert_eq!(
-        (has.connections_max, has.password),
-        (None, PasswordHashes::HIDDEN)
+        (has.connections_max, has.statements_per_second_max),
+        (None, None)
     );
+    assert_eq!(has.password, PasswordHashes::HIDDEN);
     let dropped = drop_user(&state, &name(), "4", NOW);
     done(&mut state, dropped);
     assert!(state.users.is_empty());
@@ -116,6 +123,10 @@ fn what_makes_no_sense_is_refused() {
         (
             "drop the user instead",
             altered(with(|it| it.connections_max = Some(Some(0)))),
+        ),
+        (
+            "drop the user instead",
+            altered(with(|it| it.statements_per_second_max = Some(Some(0)))),
         ),
     ] {
         let reason = refused.unwrap_err().to_string();
