@@ -262,6 +262,7 @@ fn start_router(
     let users = users::load(&section.users_file)?;
     let mut routing = router::Config::new(section.listen, users, backend);
     routing.statement_time_max = section.statement_time_max;
+    routing.transaction_time_max = section.transaction_time_max;
     let tablet = config.tablet.as_ref();
     let own_cell = tablet.map(|(tablet, _)| tablet.alias.cell().clone());
     routing.cell = section.cell.clone().or(own_cell);

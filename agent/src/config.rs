@@ -90,6 +90,8 @@ pub struct RouterConfig {
     pub tls: Option<TlsFiles>,
     /// Statements that take longer are ended.
     pub statement_time_max: Option<Duration>,
+    /// Transactions that are open for longer are rolled back.
+    pub transaction_time_max: Option<Duration>,
     /// Where it is: replicas of that cell are asked first. `None`: where the tablet is.
     pub cell: Option<CellName>,
     /// Replicas that lag more behind do not answer.
@@ -264,6 +266,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         }
     };
     let statement_time_max = section.seconds("statement_time_max_s");
+    let transaction_time_max = section.seconds("transaction_time_max_s");
     let cell = section.optional_as("cell", |text| parse::<CellName>(&text));
     let replica_lag_max = section.milliseconds("replica_lag_max_ms");
     let read_wait = section.milliseconds("read_wait_ms");
@@ -277,6 +280,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         users_file: users_file?,
         tls,
         statement_time_max,
+        transaction_time_max,
         cell,
         replica_lag_max,
         read_wait,

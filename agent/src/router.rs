@@ -78,6 +78,8 @@ pub struct Config {
     pub replica_lag_ms_max: Option<u64>,
     /// Statements that take longer are ended; `None`: no limit.
     pub statement_time_max: Option<Duration>,
+    /// Transactions that are open for longer are rolled back between two statements; `None`: no limit.
+    pub transaction_time_max: Option<Duration>,
     /// How long a read waits on a replica for what its session wrote, before the primary answers it; zero: it does not.
     pub read_wait: Duration,
     /// Statements that take so long get a line in the log; `None`: none do.
@@ -103,6 +105,7 @@ impl Config {
             cell: None,
             replica_lag_ms_max: None,
             statement_time_max: None,
+            transaction_time_max: None,
             read_wait: READ_WAIT_DEFAULT,
             slow_statement: None,
         }
@@ -124,6 +127,7 @@ pub(crate) struct Shared {
     cell: Option<CellName>,
     replica_lag_ms_max: Option<u64>,
     statement_time_max: Option<Duration>,
+    transaction_time_max: Option<Duration>,
     read_wait: Duration,
     slow_statement: Option<Duration>,
     metrics: Metrics,
@@ -165,6 +169,7 @@ impl Router {
             cell: config.cell,
             replica_lag_ms_max: config.replica_lag_ms_max,
             statement_time_max: config.statement_time_max,
+            transaction_time_max: config.transaction_time_max,
             read_wait: config.read_wait,
             slow_statement: config.slow_statement,
             metrics,

@@ -28,6 +28,8 @@ pub const BACKEND_REFUSED: ErrorCode = 9008;
 pub const DIAGNOSTICS_LOST: ErrorCode = 9009;
 /// The statement names keyspaces of several replica sets.
 pub const SEVERAL_REPLICA_SETS: ErrorCode = 9010;
+/// The transaction was open for longer than the router allows; nothing of it remains.
+pub const TRANSACTION_TOO_LONG: ErrorCode = 9012;
 /// The replica that the session is bound to has not applied what the session wrote.
 pub const REPLICA_BEHIND: ErrorCode = 9011;
 
@@ -42,6 +44,10 @@ pub enum RouterError {
         "vitrail: the transaction was rolled back because the primary of {replica_set} was replaced; send ROLLBACK and repeat the transaction"
     )]
     TransactionLost { replica_set: String },
+    #[error(
+        "vitrail: the transaction was rolled back because it was open for more than {limit_ms} ms, the router's limit (transaction_time_max_s); send ROLLBACK"
+    )]
+    TransactionTooLong { limit_ms: u64 },
     #[error(
         "vitrail: user variables, temporary tables and locks of this session were lost with the connection to {replica_set}; set them again"
     )]
@@ -174,6 +180,7 @@ impl RouterError {
         match self {
             Self::OutcomeUnknown { .. } => OUTCOME_UNKNOWN,
             Self::TransactionLost { .. } => TRANSACTION_LOST,
+            Self::TransactionTooLong { .. } => TRANSACTION_TOO_LONG,
             Self::SessionStateLost { .. } => SESSION_STATE_LOST,
             Self::NoPrimary { .. } => NO_PRIMARY,
             Self::HoldFull { .. } => HOLD_FULL,

@@ -33,7 +33,7 @@ use super::executor::{Failure, Request, Worker, single};
 use super::metrics::{ErrorClass, QueryKind};
 use super::processlist::{Kill, Listed};
 use super::socket::{Channel, give_back};
-use super::state::{State, parse_database};
+use super::state::{Broken, State, TransactionEnd, parse_database};
 use super::users::Needs;
 
 use self::rights::renew_account;
@@ -67,6 +67,8 @@ pub struct Session {
     pub(super) state: State,
     pub(super) phase: watch::Receiver<Phase>,
     listed: Listed,
+    /// Since when a transaction is open, where that is limited.
+    transaction_since: Option<Instant>,
 }
 
 /// A command as it came, in a buffer of its own.
@@ -104,6 +106,7 @@ impl Session {
             state: State::new(id, Arc::clone(listed.process())),
             phase,
             listed,
+            transaction_since: None,
         }
     }
 
@@ -131,6 +134,7 @@ impl Session {
             };
             let result = self.dispatch(&mut incoming).await;
             self.listed.process().end();
+            self.time_transaction();
             give_back(incoming.wire);
             if let Err(end) = result {
                 return end;
@@ -141,6 +145,11 @@ impl Session {
     /// Waits for a whole command. A router that drains ends sessions that have nothing open.
     async fn next_command(&mut self) -> Result<Incoming, End> {
         loop {
+            let deadline = self.transaction_deadline();
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.end_transaction();
+                continue;
+            }
             match packet::whole(self.client.input(), self.shared.packet_length_max) {
                 Ok(Some(whole)) => {
                     if whole.first_sequence != 0 {
@@ -174,9 +183,40 @@ impl Session {
                 biased;
                 read = self.client.fill() => if read? == 0 { return Err(End::Quit) },
                 _ = self.phase.changed() => {}
+                () = until(deadline) => {}
                 () = self.listed.process().ended() => return Err(self.refuse(RouterError::Killed, 0).await),
             }
         }
+    }
+
+    /// After a command: since when the transaction is open that it has left open.
+    fn time_transaction(&mut self) {
+        self.transaction_since = match self.shared.transaction_time_max {
+            Some(_) if self.state.is_in_transaction() => {
+                self.transaction_since.or_else(|| Some(Instant::now()))
+            }
+            _ => None,
+        };
+    }
+
+    fn transaction_deadline(&self) -> Option<Instant> {
+        Some(self.transaction_since? + self.shared.transaction_time_max?)
+    }
+
+    /// It was open for too long: the reset of its connection rolls it back. The client hears of it when it sends something.
+    fn end_transaction(&mut self) {
+        let limit = self.shared.transaction_time_max.unwrap_or_default();
+        tracing::info!(
+            user = %self.state.user,
+            connection = self.connection_id(),
+            limit_ms = limit.as_millis(),
+            "a transaction was open for too long and is rolled back"
+        );
+        self.transaction_since = None;
+        single::release(&self.worker, &mut self.state);
+        self.state.end_transaction(Broken::TooLong {
+            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        });
     }
 
     async fn dispatch(&mut self, incoming: &mut Incoming) -> Result<(), End> {
@@ -254,7 +294,11 @@ impl Session {
         sequence: u8,
         kind: QueryKind,
     ) -> Result<(), End> {
-        let rolls_back = request.ends_transaction == Some(super::state::TransactionEnd::Rollback);
+        let rolls_back = request.ends_transaction == Some(TransactionEnd::Rollback);
+        if request.ends_transaction.is_some() {
+            // Another may begin by the same text.
+            self.transaction_since = None;
+        }
         let result = self.run(&mut request, kind).await;
         give_back(request.wire);
         match result {
@@ -394,6 +438,14 @@ impl Session {
     pub async fn turn_away(mut self, error: RouterError) -> End {
         self.count_error(&error);
         self.refuse(error, 0).await
+    }
+}
+
+/// Ends then; never without a deadline.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -174,6 +174,15 @@ pub enum TransactionEnd {
     Rollback,
 }
 
+/// Why the transaction is gone that the client believes to be in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// The primary of this replica set was replaced.
+    Replaced { replica_set: String },
+    /// It was open for longer than a transaction may be.
+    TooLong { limit_ms: u64 },
+}
+
 /// A connection that only this session may use now, and where it leads.
 #[derive(Debug)]
 pub struct Lease {
@@ -225,8 +234,8 @@ pub struct State {
     pub has_run: bool,
     /// Reads of this session are to find it.
     pub written: Option<Written>,
-    /// The transaction was cut when the primary of this replica set was replaced: every statement gets an error until ROLLBACK.
-    pub transaction_lost_in: Option<String>,
+    /// The transaction is gone: every statement gets an error until ROLLBACK.
+    pub broken: Option<Broken>,
     pub statements: BTreeMap<u32, Prepared>,
     pub next_statement_id: u32,
     pub lease: Option<Lease>,
@@ -254,7 +263,7 @@ impl State {
             pins: Pins::default(),
             has_run: false,
             written: None,
-            transaction_lost_in: None,
+            broken: None,
             statements: BTreeMap::new(),
             next_statement_id: 1,
             lease: None,
@@ -282,7 +291,7 @@ impl State {
         self.has_run = false;
         self.written = None;
         self.place = None;
-        self.transaction_lost_in = None;
+        self.broken = None;
         self.statements.clear();
         self.set_collation(collation::OF_SERVER);
     }
@@ -298,14 +307,27 @@ impl State {
 
     /// What every statement gets but the one that ends the transaction.
     #[must_use]
-    pub fn broken(&self) -> Option<RouterError> {
-        let replica_set = self.transaction_lost_in.clone()?;
-        Some(RouterError::TransactionLost { replica_set })
+    pub fn broken_error(&self) -> Option<RouterError> {
+        Some(match self.broken.clone()? {
+            Broken::Replaced { replica_set } => RouterError::TransactionLost { replica_set },
+            Broken::TooLong { limit_ms } => RouterError::TransactionTooLong { limit_ms },
+        })
     }
 
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
         self.status.contains(ServerStatus::IN_TRANSACTION)
+    }
+
+    /// Its transaction is gone, and the client has still to hear of it.
+    pub fn end_transaction(&mut self, broken: Broken) {
+        self.status = self
+            .status
+            .without(ServerStatus::IN_TRANSACTION)
+            .without(ServerStatus::IN_TRANSACTION_READONLY);
+        self.pins.cursors.clear();
+        self.pins.diagnostics = false;
+        self.broken = Some(broken);
     }
 
     #[must_use]

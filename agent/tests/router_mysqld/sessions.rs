@@ -190,6 +190,43 @@ async fn warnings_and_counts_belong_to_their_session() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_is_forgotten_is_rolled_back() {
+    const TRANSACTION_TOO_LONG: u16 = 9012;
+    const SESSION_STATE_LOST: u16 = 9003;
+    let server = Mysqld::start().await;
+    // Long enough for three statements on a slow machine.
+    let limit = Some(Duration::from_secs(3));
+    let router = TestRouter::start(&server, |config| config.transaction_time_max = limit);
+    let (mut forgetful, mut other) = (router.connect().await, router.connect().await);
+    other
+        .query_drop("INSERT INTO product (name, amount) VALUES ('chair', 3)")
+        .await
+        .unwrap();
+    for statement in ["SET @mine = 7", "BEGIN", "UPDATE product SET amount = 4"] {
+        forgetful.query_drop(statement).await.unwrap();
+    }
+    // Waits for the row, and gets it without the forgetful one's doing anything.
+    other
+        .query_drop("UPDATE product SET amount = amount + 10")
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            code(forgetful.query_drop("SELECT amount FROM product").await),
+            TRANSACTION_TOO_LONG
+        );
+    }
+    forgetful.query_drop("ROLLBACK").await.unwrap();
+    // What the connection alone held is gone, and that is told as well.
+    assert_eq!(
+        code(forgetful.query_drop("SELECT @mine").await),
+        SESSION_STATE_LOST
+    );
+    let amount = "SELECT amount FROM product";
+    assert_eq!(one::<i32>(&mut forgetful, amount).await, 13);
+}
+
+#[tokio::test]
 async fn transactions_keep_their_connection() {
     let server = Mysqld::start().await;
     let router = TestRouter::start(&server, |config| config.pool.connections = 2);

@@ -24,7 +24,7 @@ use crate::router::pool::connection::{ConnectError, Connection, InsertId};
 use crate::router::pool::place::Place;
 use crate::router::pool::settings::Untracked;
 use crate::router::socket::Channel;
-use crate::router::state::{Lease, Pins, Role, State, TransactionEnd};
+use crate::router::state::{Broken, Lease, Pins, Role, State, TransactionEnd};
 
 /// Carries `request` out and its answer to the client.
 pub async fn run(
@@ -417,7 +417,9 @@ fn survive_loss(
         state.pins.cursors.clear();
         // COMMIT and ROLLBACK end the transaction, and with it the error.
         if request.ends_transaction.is_none() {
-            state.transaction_lost_in = Some(replica_set.clone());
+            state.broken = Some(Broken::Replaced {
+                replica_set: replica_set.clone(),
+            });
         }
         return Err(RouterError::TransactionLost { replica_set });
     }

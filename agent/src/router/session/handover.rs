@@ -20,7 +20,7 @@ use super::prepared::analysed;
 use crate::router::digests::ThreadDigests;
 use crate::router::error::RouterError;
 use crate::router::processlist::Process;
-use crate::router::state::{Database, Pins, Prepared, State, Written, parse_database};
+use crate::router::state::{Broken, Database, Pins, Prepared, State, Written, parse_database};
 
 /// The session cannot be handed over now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -69,7 +69,7 @@ pub fn give(state: &State) -> Result<wire::Session, Bound> {
         pins: _,
         has_run,
         written,
-        transaction_lost_in,
+        broken,
         statements,
         next_statement_id,
         lease: _,
@@ -99,7 +99,7 @@ pub fn give(state: &State) -> Result<wire::Session, Bound> {
         written: written
             .as_ref()
             .map_or_else(String::new, |written| written.text().to_owned()),
-        transaction_lost_in: transaction_lost_in.clone(),
+        broken: broken.as_ref().map(give_broken),
         statements: statements.iter().map(give_statement).collect(),
         next_statement_id: *next_statement_id,
     })
@@ -135,7 +135,7 @@ pub fn take(
         pins: Pins::default(),
         has_run: session.has_run,
         written: Written::parse(session.written.as_bytes()),
-        transaction_lost_in: session.transaction_lost_in,
+        broken: session.broken.map(take_broken),
         next_statement_id: session.next_statement_id.max(1),
         ..State::new(id, process)
     };
@@ -177,6 +177,22 @@ fn take_database(
     match parse_database(name.as_bytes()) {
         Some(found) if matches!(found, Database::System(_)) == is_system => Ok(found),
         _ => Err(Untakeable::Database { id, name }),
+    }
+}
+
+fn give_broken(broken: &Broken) -> wire::session::Broken {
+    use wire::session::Broken::{ReplacedIn, TooLongMs};
+    match broken {
+        Broken::Replaced { replica_set } => ReplacedIn(replica_set.clone()),
+        Broken::TooLong { limit_ms } => TooLongMs(*limit_ms),
+    }
+}
+
+fn take_broken(broken: wire::session::Broken) -> Broken {
+    use wire::session::Broken::{ReplacedIn, TooLongMs};
+    match broken {
+        ReplacedIn(replica_set) => Broken::Replaced { replica_set },
+        TooLongMs(limit_ms) => Broken::TooLong { limit_ms },
     }
 }
 

@@ -31,7 +31,7 @@ impl Session {
             Ok(analysis) => analysis,
             Err(error) => return self.reply_error(&error, sequence).await,
         };
-        if let Some(error) = self.state.broken() {
+        if let Some(error) = self.state.broken_error() {
             return self.reply_error(&error, sequence).await;
         }
         if analysis.is_local() {
@@ -107,7 +107,7 @@ impl Session {
             statement.is_read_only && flags & !PARAMETER_COUNT_AVAILABLE == 0,
             statement.ends_transaction,
         );
-        if let Some(error) = self.state.broken() {
+        if let Some(error) = self.state.broken_error() {
             return self
                 .answer_execute_in_broken_transaction(ends_transaction, error, sequence)
                 .await;
@@ -138,7 +138,7 @@ impl Session {
         sequence: u8,
     ) -> Result<(), End> {
         if end.is_some() {
-            self.state.transaction_lost_in = None;
+            self.state.broken = None;
         }
         match end {
             Some(TransactionEnd::Rollback) => self.reply_ok(sequence).await,

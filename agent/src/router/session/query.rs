@@ -24,7 +24,7 @@ impl Session {
             Ok(analysis) => analysis,
             Err(error) => return self.reply_error(&error, sequence).await,
         };
-        if let Some(error) = self.state.broken() {
+        if let Some(error) = self.state.broken_error() {
             return self
                 .answer_in_broken_transaction(analysis.plan, error, sequence)
                 .await;
@@ -75,11 +75,11 @@ impl Session {
     ) -> Result<(), End> {
         match plan {
             Plan::Transaction(Transaction::Rollback(_)) => {
-                self.state.transaction_lost_in = None;
+                self.state.broken = None;
                 self.reply_ok(sequence).await
             }
             Plan::Transaction(Transaction::Commit(_)) => {
-                self.state.transaction_lost_in = None;
+                self.state.broken = None;
                 self.reply_error(&error, sequence).await
             }
             _ => self.reply_error(&error, sequence).await,

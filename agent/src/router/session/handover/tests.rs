@@ -57,7 +57,7 @@ fn lived_in(digests: &ThreadDigests) -> (State, Listed) {
     state.chooses_reports = true;
     state.has_run = true;
     state.written = Written::parse(b"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7");
-    state.transaction_lost_in = Some("shop-0".to_owned());
+    state.broken = Some(Broken::TooLong { limit_ms: 7_000 });
     for (id, statement) in [(3, before), (u32::MAX, after)] {
         let text = &join_payload(&statement.prepare_wire)[1..];
         let digest = digests.find(&state.user, state.database_name(), text, &statement.lex);
@@ -124,7 +124,7 @@ fn another_process_goes_on_with_it() {
     assert_eq!(back.lex, state.lex);
     assert_eq!(back.lex.charset, ClientCharset::Sjis);
     assert_eq!(back.role(), Role::Replica);
-    assert_eq!(back.broken(), state.broken());
+    assert_eq!(back.broken, state.broken);
 }
 
 #[test]
