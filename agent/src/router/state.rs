@@ -319,6 +319,12 @@ impl State {
         self.status.contains(ServerStatus::IN_TRANSACTION)
     }
 
+    /// What only its connection held is gone with it.
+    pub fn lose_connection(&mut self) {
+        self.pins = Pins::default();
+        self.chooses_reports = false;
+    }
+
     /// Its transaction is gone, and the client has still to hear of it.
     pub fn end_transaction(&mut self, broken: Broken) {
         self.status = self

@@ -278,3 +278,31 @@ async fn clients_are_told_gtids_if_they_ask() {
         assert_eq!(told, is_told, "{setting:?}");
     }
 }
+
+/// What a session has chosen to be told goes with its connection, as all that only the connection knows.
+#[tokio::test]
+async fn who_loses_its_connection_is_told_what_everybody_is() {
+    const SESSION_STATE_LOST: u16 = 9003;
+    let primary = Mysqld::start().await;
+    let router = TestRouter::start(&primary, |_| {});
+    let port = router.handle.local_address().port();
+    let mut app = RawClient::login(port, NEW, "caching_sha2_password");
+    let told = |app: &mut RawClient| {
+        let set = b"SET SESSION group_concat_max_len = 2000";
+        let (_, wire) = app.command(CommandByte::QUERY, set, Answer::Results);
+        let ok = OkPacket::parse(&wire[HEADER_LENGTH..], NEW).unwrap();
+        SessionChanges::new(ok.session_state).flatten().count()
+    };
+    assert_eq!(told(&mut app), 0);
+    app.query("SET SESSION session_track_system_variables = '*'");
+    assert!(told(&mut app) > 0);
+    let mut admin = primary.admin().await;
+    let others = "SELECT id FROM information_schema.processlist WHERE user = 'router'";
+    let others: Vec<u64> = admin.query(others).await.unwrap();
+    for id in others {
+        admin.query_drop(format!("KILL {id}")).await.unwrap();
+    }
+    let (lost, _) = app.query("DO 1");
+    assert_eq!(lost.error, Some(SESSION_STATE_LOST));
+    assert_eq!(told(&mut app), 0);
+}

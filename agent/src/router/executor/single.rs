@@ -24,7 +24,7 @@ use crate::router::pool::connection::{ConnectError, Connection, InsertId};
 use crate::router::pool::place::Place;
 use crate::router::pool::settings::Untracked;
 use crate::router::socket::Channel;
-use crate::router::state::{Broken, Lease, Pins, Role, State, TransactionEnd};
+use crate::router::state::{Broken, Lease, Role, State, TransactionEnd};
 
 /// Carries `request` out and its answer to the client.
 pub async fn run(
@@ -284,7 +284,7 @@ async fn keep_lease(
         return Err(RouterError::SeveralReplicaSets { first, second });
     }
     if state.is_bound() {
-        state.pins = Pins::default();
+        state.lose_connection();
         return Err(RouterError::SessionStateLost {
             replica_set: place.replica_set.to_string(),
         });
@@ -424,7 +424,7 @@ fn survive_loss(
         return Err(RouterError::TransactionLost { replica_set });
     }
     if state.is_bound() {
-        state.pins = Pins::default();
+        state.lose_connection();
         return Err(RouterError::SessionStateLost { replica_set });
     }
     state.pins.diagnostics = false;

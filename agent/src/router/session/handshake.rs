@@ -179,7 +179,7 @@ impl Session {
         let (mut response, mut sequence) = (claim.auth_response, sequence);
         let mut plugin = claim.auth_plugin.as_slice();
         let mut nonce = nonce;
-        let mut is_told = false;
+        let mut has_answered = false;
         if !is_served(plugin) || (response.is_empty() && plugin == NATIVE_PLUGIN) {
             plugin = if plugin == NATIVE_PLUGIN {
                 NATIVE_PLUGIN
@@ -200,7 +200,7 @@ impl Session {
             let password = password.strip_suffix(&[0]).unwrap_or(&password);
             is_right = hashes.verify_clear(password);
             sequence = next;
-            is_told = true;
+            has_answered = true;
         }
         let Some(user) = known.filter(|_| is_right) else {
             let error = RouterError::AccessDenied {
@@ -217,7 +217,7 @@ impl Session {
             };
             return Err(self.refuse(error, sequence).await);
         };
-        if plugin == CACHING_SHA2_PLUGIN && !is_told {
+        if plugin == CACHING_SHA2_PLUGIN && !has_answered {
             self.send(&encode_auth_more_data(&[FAST_AUTH_OK]), sequence)
                 .await?;
             sequence = sequence.wrapping_add(1);
