@@ -347,8 +347,10 @@ impl Session {
 
     /// With the text as the digests know it: literals are nobody's business in a log.
     fn log_if_slow(&self, digest: DigestId, outcome: Outcome) {
-        let admitted = self.worker.slow_log.admit(outcome.elapsed, Instant::now());
-        let (Some(left_out), Some(name)) = (admitted, self.worker.digests.name(digest)) else {
+        let Some(left_out) = self.worker.slow_log.admit(outcome.elapsed, Instant::now()) else {
+            return;
+        };
+        let Some(name) = self.worker.digests.name(digest) else {
             return;
         };
         tracing::warn!(

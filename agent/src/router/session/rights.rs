@@ -137,15 +137,16 @@ pub(super) fn asked(sql: &[u8]) -> Option<Asked> {
     if !words.next()?.eq_ignore_ascii_case(b"select") {
         return None;
     }
-    let name = words.next()?.to_ascii_lowercase();
+    let name = words.next()?;
     if words.next().is_some() {
         return None;
     }
-    match name.as_slice() {
-        b"current_user()" | b"current_user" => Some(Asked::CurrentUser),
-        b"user()" | b"session_user()" | b"system_user()" => Some(Asked::User),
-        _ => None,
+    let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+    if ["current_user()", "current_user"].iter().any(is) {
+        return Some(Asked::CurrentUser);
     }
+    let users = ["user()", "session_user()", "system_user()"];
+    users.iter().any(is).then_some(Asked::User)
 }
 
 #[cfg(test)]
