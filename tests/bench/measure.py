@@ -1,21 +1,41 @@
-"""One sysbench run: queries per second, percentiles, processor time of the middleman. Starts nothing else."""
+"""One run of clients: queries per second, percentiles, processor time and memory of the middleman. Starts nothing else."""
 
+import concurrent.futures
 import os
 import re
 import subprocess
 import time
 
+import client
+
 TABLE_ROWS = 10_000
 # Beyond the asked-for time sysbench needs this long at most to connect and to end.
 SLACK_SECONDS = 30
 PREPARE_SECONDS_MAX = 120
-# Connecting this many clients must not take longer.
-CONNECT_SECONDS_MAX = 30
+# Connecting idle clients must not take longer.
+CONNECT_SECONDS_MAX = 120
+# Processes of clients that come and go: the machine has as many cores for them as for all others.
+PROCESSES = 2
 # What a connection needed only while it was opened has been given back by then.
 SETTLE_SECONDS = 2
 # Long enough to see a tenth of a hundredth of a core.
 IDLE_SECONDS = 10
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Scenario:
+    """What clients do. `answer_bytes` is the length of an answer, where that is what the scenario is about."""
+
+    def __init__(self, what, script, options, threads, answer_bytes=None):
+        self.what = what
+        self.script = script
+        self.options = options
+        self.threads = threads
+        self.answer_bytes = answer_bytes
+
+    @property
+    def label(self):
+        return f"{self.what}, {self.threads} client{'s' if self.threads > 1 else ''}"
 
 
 class Sample:
@@ -39,8 +59,8 @@ def options_file(folder, path):
     return file
 
 
-def sysbench(folder, path, arguments, seconds_max):
-    command = ["sysbench", f"--config-file={options_file(folder, path)}", "oltp_point_select", *arguments]
+def sysbench(folder, path, script, arguments, seconds_max):
+    command = ["sysbench", f"--config-file={options_file(folder, path)}", script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max)
     if done.returncode != 0:
         raise RuntimeError(f"sysbench through {path.name} failed: {(done.stdout + done.stderr)[-1500:]}")
@@ -48,8 +68,8 @@ def sysbench(folder, path, arguments, seconds_max):
 
 
 def prepare(folder, path):
-    sysbench(folder, path, ["cleanup"], PREPARE_SECONDS_MAX)
-    sysbench(folder, path, ["prepare"], PREPARE_SECONDS_MAX)
+    sysbench(folder, path, "oltp_point_select", ["cleanup"], PREPARE_SECONDS_MAX)
+    sysbench(folder, path, "oltp_point_select", ["prepare"], PREPARE_SECONDS_MAX)
 
 
 def cpu_ticks(pids):
@@ -73,17 +93,17 @@ def percentile(histogram, share):
     raise RuntimeError("sysbench printed no histogram")
 
 
-def measure(folder, path, threads, prepared, seconds):
+def measure(folder, path, scenario, seconds):
     arguments = [
-        f"--threads={threads}",
+        f"--threads={scenario.threads}",
         f"--time={seconds}",
-        f"--db-ps-mode={'auto' if prepared else 'disable'}",
+        *scenario.options,
         "--histogram=on",
         "--percentile=99",
         "run",
     ]
     before = cpu_ticks(path.pids)
-    output = sysbench(folder, path, arguments, seconds + SLACK_SECONDS)
+    output = sysbench(folder, path, scenario.script, arguments, seconds + SLACK_SECONDS)
     ticks = cpu_ticks(path.pids) - before
     queries = int(re.search(r"^\s+total:\s+(\d+)$", output, re.M).group(1))
     lasted = float(re.search(r"total time:\s+([\d.]+)s", output).group(1))
@@ -119,22 +139,41 @@ def established(port):
     return sum(1 for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")
 
 
-def idle_client_kib(folder, path, clients):
+def idle_client_kib(path, clients):
     """Memory of the middleman for one client that is connected and asks nothing."""
     before = resident_kib(path.pids)
-    command = [
-        "sysbench", f"--config-file={options_file(folder, path)}", "oltp_point_select", f"--threads={clients}", "--rate=1",
-        f"--time={CONNECT_SECONDS_MAX + SLACK_SECONDS}", "--db-ps-mode=disable", "run",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    connected = []
+    deadline = time.monotonic() + CONNECT_SECONDS_MAX
     try:
-        deadline = time.monotonic() + CONNECT_SECONDS_MAX
-        while established(path.port) < clients:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{clients} idle clients cannot be connected through {path.name}")
-            time.sleep(0.1)
+        while len(connected) < clients:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{clients} idle clients cannot be connected through {path.name} in time")
+            connected.append(client.connect(path))
         time.sleep(SETTLE_SECONDS)
         return (resident_kib(path.pids) - before) / clients
     finally:
-        process.kill()
-        process.wait()
+        for connection in connected:
+            connection.close()
+
+
+class Arrivals:
+    """Clients that come, ask once and leave."""
+
+    def __init__(self, per_second, cpu_us, failed):
+        self.per_second = per_second
+        self.cpu_us = cpu_us
+        self.failed = failed
+
+
+def measure_arrivals(path, connections, at_once):
+    """So many short connections, so many at a time."""
+    before, started = cpu_ticks(path.pids), time.monotonic()
+    with concurrent.futures.ProcessPoolExecutor(PROCESSES) as pool:
+        share = connections // PROCESSES
+        done = list(pool.map(client.come_and_go, [path] * PROCESSES, [share] * PROCESSES, [at_once // PROCESSES] * PROCESSES))
+    lasted = time.monotonic() - started
+    ticks = cpu_ticks(path.pids) - before
+    busy_seconds = max(0.0, ticks / TICKS_PER_SECOND - path.idle_share * lasted)
+    served = sum(done)
+    cpu_us = busy_seconds * 1e6 / max(1, served) if path.pids else None
+    return Arrivals(served / lasted, cpu_us, share * PROCESSES - served)

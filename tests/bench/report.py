@@ -14,19 +14,17 @@ FIGURES = [
     ("processor time per query", "us", "cpu_us"),
 ]
 
-# Goals of the design: figure, clients, peer, the ratio that is still good. Less is better in all of them.
+# Goals of the design, for point selects: figure, clients, peer, the ratio that is still good. Less is better in all of them.
+POINT_SELECT = "oltp_point_select"
 GOALS = [
     ("p50_us", 1, HAPROXY, 1.0),
     ("cpu_us", 16, HAPROXY, 1.0),
     ("cpu_us", 16, SHARING, 0.6),
 ]
 IDLE_KIB_MAX = 8
+# Of long answers, through one core.
+GIGABYTES_PER_CORE_MIN = 1
 IDLE_PERCENT_MAX = 1
-
-
-def label(scenario):
-    protocol, _, threads = scenario
-    return f"point select, {protocol}, {threads} client{'s' if threads > 1 else ''}"
 
 
 def aligned(rows):
@@ -43,7 +41,7 @@ def table(names, scenarios, results):
     blocks = []
     for scenario in scenarios:
         direct = results[scenario, names[0]]
-        rows = [[label(scenario), "queries/s", "of direct", "p50 us", "over direct", "p99 us", "cpu us/query"]]
+        rows = [[scenario.label, "queries/s", "of direct", "p50 us", "over direct", "p99 us", "cpu us/query"]]
         for name in names:
             found = results[scenario, name]
             rows.append([
@@ -71,12 +69,12 @@ def metrics(names, scenarios, results):
                     continue
                 goal = next(
                     (limit for figure, threads, name, limit in GOALS
-                     if (figure, threads, name) == (attribute, scenario[2], peer_name)),
+                     if (figure, threads, name) == (attribute, scenario.threads, peer_name) and scenario.script == POINT_SELECT),
                     None,
                 )
                 ratio = ours / peer
                 found.append({
-                    "metric": f"{label(scenario)}, {metric}",
+                    "metric": f"{scenario.label}, {metric}",
                     "unit": unit,
                     "ours": round(ours, 2),
                     "peer": round(peer, 2),
@@ -90,25 +88,85 @@ def metrics(names, scenarios, results):
 
 def memory_table(memory):
     rows = [["memory per idle client", "KiB"]]
-    rows += [[f"  {name}", f"{kib:.1f}"] for name, kib in memory.items()]
+    rows += [[f"  {name}, {clients} clients", f"{kib:.1f}"] for name, (clients, kib) in memory.items()]
     return aligned(rows)
 
 
 def memory_metrics(memory):
+    clients, ours = memory[OURS]
     return [
         {
-            "metric": "memory per idle client",
+            "metric": f"memory per idle client, {clients} clients",
             "unit": "KiB",
-            "ours": round(memory[OURS], 2),
+            "ours": round(ours, 2),
             "peer": round(kib, 2),
             "peer_name": name,
-            "ratio": round(memory[OURS] / kib, 3) if kib > 0 else None,
+            "ratio": round(ours / kib, 3) if kib > 0 else None,
             "goal": f"<= {IDLE_KIB_MAX} KiB",
-            "met": memory[OURS] <= IDLE_KIB_MAX,
+            "met": ours <= IDLE_KIB_MAX,
         }
-        for name, kib in memory.items()
+        for name, (_, kib) in memory.items()
         if name == SHARING
     ]
+
+
+def arrivals_table(arrivals):
+    rows = [["short connections", "1/s", "cpu us each", "not served"]]
+    for name, found in arrivals.items():
+        cpu = "-" if found.cpu_us is None else f"{found.cpu_us:.0f}"
+        rows.append([f"  {name}", f"{found.per_second:.0f}", cpu, str(found.failed)])
+    return aligned(rows)
+
+
+def arrival_metrics(arrivals):
+    ours = arrivals[OURS]
+    found = [
+        {
+            "metric": "short connection, processor time",
+            "unit": "us",
+            "ours": round(ours.cpu_us, 2),
+            "peer": round(peer.cpu_us, 2),
+            "peer_name": name,
+            "ratio": round(ours.cpu_us / peer.cpu_us, 3),
+            "goal": None,
+            "met": None,
+        }
+        for name, peer in arrivals.items()
+        if name != OURS and peer.cpu_us
+    ]
+    failed = {
+        "metric": "short connections that were not served",
+        "unit": "",
+        "ours": ours.failed,
+        "peer": None,
+        "peer_name": None,
+        "ratio": None,
+        "goal": "0",
+        "met": ours.failed == 0,
+    }
+    return [*found, failed]
+
+
+def throughput_metrics(scenarios, results):
+    """Of long answers: what one core of the middleman passes on."""
+    found = []
+    for scenario in scenarios:
+        if not scenario.answer_bytes:
+            continue
+        gigabytes = scenario.answer_bytes / results[scenario, OURS].cpu_us / 1e3
+        peer = results[scenario, HAPROXY].cpu_us if (scenario, HAPROXY) in results else None
+        peer_gigabytes = scenario.answer_bytes / peer / 1e3 if peer else None
+        found.append({
+            "metric": f"{scenario.label}, through one core",
+            "unit": "GB/s",
+            "ours": round(gigabytes, 3),
+            "peer": peer_gigabytes and round(peer_gigabytes, 3),
+            "peer_name": HAPROXY if peer_gigabytes else None,
+            "ratio": peer_gigabytes and round(gigabytes / peer_gigabytes, 3),
+            "goal": f">= {GIGABYTES_PER_CORE_MIN} GB/s",
+            "met": gigabytes >= GIGABYTES_PER_CORE_MIN,
+        })
+    return found
 
 
 def idle_metric(share):

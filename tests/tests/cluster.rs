@@ -29,6 +29,8 @@ mod lost_rows;
 mod policy;
 #[path = "cluster/sessions.rs"]
 mod sessions;
+#[path = "cluster/suites.rs"]
+mod suites;
 #[path = "cluster/users.rs"]
 mod users;
 
