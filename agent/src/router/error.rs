@@ -80,7 +80,7 @@ pub enum RouterError {
     #[error("vitrail: the server at {endpoint} refuses the router: {reason}")]
     BackendRefused { endpoint: String, reason: String },
     #[error(
-        "vitrail: ROW_COUNT() and FOUND_ROWS() of the last statement are not known any more; ask for them in the same transaction"
+        "vitrail: the warnings, ROW_COUNT() and FOUND_ROWS() of the last statement are not known any more; ask for them in the same transaction"
     )]
     DiagnosticsLost,
     #[error(

@@ -389,6 +389,11 @@ impl Session {
         {
             return Err(unknown());
         }
+        if self.state.pins.diagnostics && !self.state.is_bound() {
+            // As on a server, nothing of the statement before can be asked for any more.
+            single::release(&self.worker, &mut self.state);
+        }
+        self.state.pins.diagnostics = false;
         self.state.database = Some(database);
         let shown = String::from_utf8_lossy(name).into_owned();
         self.listed.process().set_database(Some(shown));

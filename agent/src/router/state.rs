@@ -195,6 +195,8 @@ pub struct Lease {
 pub struct Pins {
     /// State that no replay can bring back: until the session is reset.
     pub state: bool,
+    /// SET TRANSACTION for the next one alone: until that has begun.
+    pub next_transaction: bool,
     /// What the next statement may ask about (warnings, errors): until one ends without any.
     pub diagnostics: bool,
     /// These statements have open cursors.
@@ -344,7 +346,10 @@ impl State {
     /// Does the connection hold what no other can bring back?
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.is_in_transaction() || self.pins.state || !self.pins.cursors.is_empty()
+        self.is_in_transaction()
+            || self.pins.state
+            || self.pins.next_transaction
+            || !self.pins.cursors.is_empty()
     }
 
     /// Must the connection stay with the session until its next statement?
@@ -359,6 +364,10 @@ impl State {
         let reasons = [
             (self.is_in_transaction(), "an open transaction"),
             (self.pins.state, "state that only that connection has"),
+            (
+                self.pins.next_transaction,
+                "what its next transaction shall be",
+            ),
             (!self.pins.cursors.is_empty(), "an open cursor"),
             (self.pins.diagnostics, "warnings or errors to be asked for"),
         ];

@@ -74,6 +74,8 @@ async fn a_planned_move_is_not_seen_outside_transactions() {
         .query_drop("INSERT INTO product (name) VALUES ('old')")
         .await
         .unwrap();
+    let mut warned = router.connect().await;
+    warned.query_drop("SELECT 1/0").await.unwrap();
 
     assert!(
         router
@@ -108,6 +110,11 @@ async fn a_planned_move_is_not_seen_outside_transactions() {
     assert_eq!(timeout(PATIENCE, held).await.unwrap().unwrap(), 1);
     assert_eq!(count(&mut app).await, 1);
     assert_eq!(count(&mut in_transaction).await, 1);
+    assert_eq!(
+        code(warned.query_drop("SHOW WARNINGS").await),
+        9009,
+        "its warnings were the old server's to tell"
+    );
     // A straggling snapshot with the old primary is not believed.
     router
         .topology

@@ -296,12 +296,7 @@ async fn who_loses_its_connection_is_told_what_everybody_is() {
     assert_eq!(told(&mut app), 0);
     app.query("SET SESSION session_track_system_variables = '*'");
     assert!(told(&mut app) > 0);
-    let mut admin = primary.admin().await;
-    let others = "SELECT id FROM information_schema.processlist WHERE user = 'router'";
-    let others: Vec<u64> = admin.query(others).await.unwrap();
-    for id in others {
-        admin.query_drop(format!("KILL {id}")).await.unwrap();
-    }
+    primary.kill_sessions_of_the_router().await;
     let (lost, _) = app.query("DO 1");
     assert_eq!(lost.error, Some(SESSION_STATE_LOST));
     assert_eq!(told(&mut app), 0);

@@ -203,6 +203,17 @@ impl Mysqld {
         }
     }
 
+    /// Takes from the routers all their connections to this server.
+    pub async fn kill_sessions_of_the_router(&self) {
+        let mut admin = self.admin().await;
+        let all = "SELECT id FROM information_schema.processlist WHERE user = 'router'";
+        let all: Vec<u64> = admin.query(all).await.unwrap();
+        for id in all {
+            // One may be gone already.
+            let _ = admin.query_drop(format!("KILL {id}")).await;
+        }
+    }
+
     pub fn endpoint(&self) -> Endpoint {
         Endpoint {
             host: "127.0.0.1".to_owned(),

@@ -190,6 +190,70 @@ async fn warnings_and_counts_belong_to_their_session() {
 }
 
 #[tokio::test]
+async fn what_was_to_be_asked_for_goes_with_its_connection_and_that_is_told() {
+    const DIAGNOSTICS_LOST: u16 = 9009;
+    const SESSION_STATE_LOST: u16 = 9003;
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut app = router.connect().await;
+    for (before, asked, expected) in [
+        ("SELECT 1/0", "SHOW WARNINGS", DIAGNOSTICS_LOST),
+        ("SELECT 1/0", "SELECT @@warning_count", DIAGNOSTICS_LOST),
+        ("SELECT 1/0", "SELECT ROW_COUNT()", DIAGNOSTICS_LOST),
+        (
+            "SELECT SQL_CALC_FOUND_ROWS 1 UNION SELECT 2 LIMIT 1",
+            "SELECT FOUND_ROWS()",
+            DIAGNOSTICS_LOST,
+        ),
+        ("SET TRANSACTION READ ONLY", "BEGIN", SESSION_STATE_LOST),
+    ] {
+        app.query_drop(before).await.unwrap();
+        server.kill_sessions_of_the_router().await;
+        assert_eq!(code(app.query_drop(asked).await), expected, "{asked}");
+        // Told once; nothing of it is left.
+        let warnings: Vec<(String, u16, String)> = app.query("SHOW WARNINGS").await.unwrap();
+        assert_eq!(warnings, []);
+        app.query_drop("SELECT 1/0").await.unwrap();
+        server.kill_sessions_of_the_router().await;
+        assert_eq!(one::<i32>(&mut app, "SELECT 7").await, 7);
+    }
+    app.query_drop("INSERT INTO product (name) VALUES ('chair')")
+        .await
+        .unwrap();
+    // Who selects a database has nothing to ask for any more, as on a server.
+    app.query_drop("SELECT 1/0").await.unwrap();
+    app.query_drop("USE information_schema").await.unwrap();
+    let warnings: Vec<(String, u16, String)> = app.query("SHOW WARNINGS").await.unwrap();
+    assert_eq!(warnings, []);
+}
+
+#[tokio::test]
+async fn what_the_next_transaction_shall_be_waits_for_it() {
+    const READ_ONLY_TRANSACTION: u16 = 1792;
+    const INSERT: &str = "INSERT INTO product (name) VALUES ('chair')";
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.pool.connections = 1;
+        config.pool.wait = Duration::from_millis(200);
+    });
+    let (mut app, mut other) = (router.connect().await, router.connect().await);
+    app.query_drop("SET TRANSACTION READ ONLY").await.unwrap();
+    assert_eq!(one::<i32>(&mut app, "SELECT 1").await, 1);
+    // Nobody else's transaction becomes what this one's shall be.
+    assert_eq!(code(other.query_drop("BEGIN").await), 9006);
+    app.query_drop("BEGIN").await.unwrap();
+    let refused = code(app.query_drop(INSERT).await);
+    assert_eq!(refused, READ_ONLY_TRANSACTION);
+    app.query_drop("ROLLBACK").await.unwrap();
+    // The one after it is as any other, and the connection is anybody's.
+    for session in [&mut app, &mut other] {
+        for statement in ["BEGIN", INSERT, "COMMIT"] {
+            session.query_drop(statement).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_forgotten_is_rolled_back() {
     const TRANSACTION_TOO_LONG: u16 = 9012;
     const SESSION_STATE_LOST: u16 = 9003;

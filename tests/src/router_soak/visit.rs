@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -96,6 +96,10 @@ impl Visitors {
         }
     }
 
+    fn left(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sessions one after the other until it is told to stop.
     pub fn come_and_go(
         &self,
@@ -156,11 +160,7 @@ impl Guest {
             }
         }
         if self.own.lock {
-            let mut left = self
-                .visitors
-                .left
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut left = self.visitors.left();
             left.push_back(self.tag);
             left.truncate(LEFT_MAX);
         }
@@ -417,15 +417,7 @@ impl Guest {
 
     /// Whoever has left holds no lock.
     async fn inherit_lock(&mut self) -> Outcome {
-        let left = {
-            let mut left = self
-                .visitors
-                .left
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            left.pop_front()
-        };
-        let Some(tag) = left else {
+        let Some(tag) = self.visitors.left().pop_front() else {
             return Ok(());
         };
         self.did("lock inherited");
@@ -444,11 +436,6 @@ impl Guest {
         )
         .await?;
         let warnings: Vec<(String, u16, String)> = self.conn.query("SHOW WARNINGS").await?;
-        if warnings.is_empty() {
-            // Where the connection is killed in between they go with it, which the router does not tell yet.
-            self.did("warnings lost");
-            return Ok(());
-        }
         let is_own = |warning: &(String, u16, String)| warning.2.contains(&value);
         match warnings.len() == 1 && warnings.iter().all(is_own) {
             true => Ok(()),

@@ -132,7 +132,7 @@ async fn acquire(
 ) -> Result<Lease, RouterError> {
     loop {
         let resolution = resolve(worker, state, request, patience.at_primary);
-        if state.lease.is_none() && state.is_bound() {
+        if state.lease.is_none() && state.is_pinned() {
             // Its connection could not be used again, which was found between two statements.
             survive_loss(state, resolution.replica_set(), request)?;
         }
@@ -289,6 +289,8 @@ async fn keep_lease(
             replica_set: place.replica_set.to_string(),
         });
     }
+    // Nobody else may ask for the warnings of this session.
+    lease.connection.needs_reset |= state.pins.diagnostics;
     worker.pool.put_back(&lease.place.bucket, lease.connection);
     Ok(Kept::No)
 }
@@ -427,7 +429,10 @@ fn survive_loss(
         state.lose_connection();
         return Err(RouterError::SessionStateLost { replica_set });
     }
-    state.pins.diagnostics = false;
+    let asks_back = Traits::DIAGNOSTICS | Traits::ROW_COUNT | Traits::FOUND_ROWS;
+    if std::mem::take(&mut state.pins.diagnostics) && request.traits.intersects(asks_back) {
+        return Err(RouterError::DiagnosticsLost);
+    }
     Ok(())
 }
 
@@ -480,18 +485,11 @@ fn settle(worker: &Worker, state: &mut State, lease: Lease, request: &Request, s
         connection.insert_id = InsertId::OfOwner(Rc::clone(&state.insert_id));
     }
     pin(state, request, summary);
-    if !connection.is_at_boundary() {
-        // Whether the session lost more than a connection, its next statement finds out.
-        state.pins.diagnostics = false;
-    } else if state.is_pinned() {
-        state.lease = Some(Lease { connection, place });
-    } else {
-        worker.pool.put_back(&place.bucket, connection);
-    }
+    // Whether the session lost more than a connection, its next statement finds out.
+    keep_if_whole(worker, state, connection, place);
 }
 
 fn pin(state: &mut State, request: &Request, summary: &Summary) {
-    let until_next = Traits::SQL_CALC_FOUND_ROWS | Traits::NEXT_TRANSACTION;
     let until_reset = Traits::INTO_VARIABLE
         | Traits::ASSIGNS_USER_VARIABLE
         | Traits::TEMPORARY_TABLE
@@ -504,11 +502,17 @@ fn pin(state: &mut State, request: &Request, summary: &Summary) {
     if request.untracked > Untracked::Nothing || request.traits.intersects(until_reset) {
         state.pins.state = true;
     }
+    // A statement without tables does not begin it. One that does so by itself cannot be told from that, and keeps it needlessly.
+    let is_over =
+        request.ends_transaction.is_some() || request.traits.intersects(Traits::IMPLICIT_COMMIT);
+    state.pins.next_transaction = !state.is_in_transaction()
+        && (request.traits.intersects(Traits::NEXT_TRANSACTION)
+            || (state.pins.next_transaction && !is_over));
     state.chooses_reports |= request.untracked == Untracked::Reports && !is_error;
     let asks_only = request.traits.intersects(Traits::DIAGNOSTICS);
     state.pins.diagnostics = is_error
         || summary.warnings > 0
-        || request.traits.intersects(until_next)
+        || request.traits.intersects(Traits::SQL_CALC_FOUND_ROWS)
         || (asks_only && state.pins.diagnostics);
     if let Some(PreparedUse::Execute(id) | PreparedUse::Continue(id)) = request.prepared {
         let is_open = summary.status.contains(ServerStatus::CURSOR_EXISTS)
