@@ -48,7 +48,7 @@ keywords! {
     Release b"RELEASE", Rename b"RENAME", Repair b"REPAIR", Repeat b"REPEAT", Replace b"REPLACE",
     Reset b"RESET", Resignal b"RESIGNAL", Resource b"RESOURCE", Restart b"RESTART", Revoke b"REVOKE",
     Role b"ROLE", Rollback b"ROLLBACK", Row b"ROW", RowCount b"ROW_COUNT", Savepoint b"SAVEPOINT",
-    Schema b"SCHEMA", Schemas b"SCHEMAS", Select b"SELECT", Server b"SERVER", Session b"SESSION", Set b"SET",
+    Schema b"SCHEMA", Schemas b"SCHEMAS", Select b"SELECT", Server b"SERVER", Session b"SESSION", Sessions b"SESSIONS", Set b"SET",
     Share b"SHARE", Show b"SHOW", Shutdown b"SHUTDOWN", Signal b"SIGNAL", Snapshot b"SNAPSHOT",
     Spatial b"SPATIAL", SqlCalcFoundRows b"SQL_CALC_FOUND_ROWS", Stacked b"STACKED", Start b"START",
     Status b"STATUS", Stop b"STOP", StraightJoin b"STRAIGHT_JOIN", Table b"TABLE", Tables b"TABLES",

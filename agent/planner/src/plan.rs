@@ -22,6 +22,8 @@ pub enum Plan {
     ShowProcesslist { full: bool },
     /// SHOW VITRAIL QUERIES: what ran at this router.
     ShowQueries,
+    /// SHOW VITRAIL SESSIONS: who is connected to this router, and what each holds.
+    ShowSessions,
     /// SHOW GRANTS: what the client's user may do; servers know one account for all of them.
     ShowGrants,
     /// VEXPLAIN: what the router would do with the statement behind the word; no server is asked.
@@ -72,6 +74,7 @@ impl Plan {
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
             Kind::Show(Show::Processlist { full }) => Plan::ShowProcesslist { full: *full },
             Kind::Show(Show::VitrailQueries) => Plan::ShowQueries,
+            Kind::Show(Show::VitrailSessions) => Plan::ShowSessions,
             Kind::Show(Show::Grants) => Plan::ShowGrants,
             Kind::Vexplain { from } => Plan::Vexplain { from: *from },
             Kind::Kill(kill) => Plan::Kill(*kill),
@@ -110,6 +113,7 @@ impl fmt::Display for Plan {
             Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),
             Plan::ShowProcesslist { full: true } => write!(formatter, "show full processlist"),
             Plan::ShowQueries => write!(formatter, "show queries"),
+            Plan::ShowSessions => write!(formatter, "show sessions"),
             Plan::ShowGrants => write!(formatter, "show grants"),
             Plan::Vexplain { .. } => write!(formatter, "vexplain"),
             Plan::Kill(kill) => {

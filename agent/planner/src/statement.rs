@@ -173,6 +173,8 @@ pub enum Show {
     },
     /// SHOW VITRAIL QUERIES
     VitrailQueries,
+    /// SHOW VITRAIL SESSIONS
+    VitrailSessions,
     /// SHOW GRANTS of the user itself
     Grants,
     Other,

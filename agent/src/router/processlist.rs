@@ -35,10 +35,36 @@ pub struct Process {
     /// The number that CONNECTION_ID() shows.
     pub id: u32,
     pub peer: SocketAddr,
+    pub entered: Instant,
     /// 0: nothing; else a [`Kill`] and one.
     order: AtomicU8,
     told: Notify,
     activity: Mutex<Activity>,
+}
+
+/// Why the next statement of a session needs the connection of its last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptFor {
+    pub transaction: bool,
+    pub state: bool,
+    pub next_transaction: bool,
+    pub cursor: bool,
+    pub diagnostics: bool,
+}
+
+impl KeptFor {
+    /// In words.
+    pub fn reasons(self) -> impl Iterator<Item = &'static str> {
+        let reasons = [
+            (self.transaction, "an open transaction"),
+            (self.state, "state that only that connection has"),
+            (self.next_transaction, "what its next transaction shall be"),
+            (self.cursor, "an open cursor"),
+            (self.diagnostics, "warnings or errors to be asked for"),
+        ];
+        let reasons = reasons.into_iter();
+        reasons.filter_map(|(holds, why)| holds.then_some(why))
+    }
 }
 
 /// What a session does.
@@ -53,6 +79,10 @@ pub struct Activity {
     pub state: &'static str,
     /// The text that runs, cut off at a bound.
     pub text: Vec<u8>,
+    /// After its last command.
+    pub kept_for: KeptFor,
+    /// Since when the transaction is open that its last command left open.
+    pub transaction_since: Option<Instant>,
 }
 
 /// A place in the list, for as long as it lives.
@@ -69,6 +99,7 @@ impl Processlist {
         let process = Arc::new(Process {
             id,
             peer,
+            entered: Instant::now(),
             order: AtomicU8::new(0),
             told: Notify::new(),
             activity: Mutex::new(Activity {
@@ -78,6 +109,8 @@ impl Processlist {
                 since: Instant::now(),
                 state: "",
                 text: Vec::new(),
+                kept_for: KeptFor::default(),
+                transaction_since: None,
             }),
         });
         self.lock().insert(id, Arc::clone(&process));
@@ -172,12 +205,21 @@ impl Process {
             .extend_from_slice(&text[..text.len().min(TEXT_LENGTH_MAX)]);
     }
 
-    /// The command is over.
-    pub fn end(&self) {
+    /// The command is over, and the session holds this.
+    pub fn end(&self, kept_for: KeptFor, transaction_since: Option<Instant>) {
         let mut activity = self.lock();
         activity.command = "Sleep";
         activity.since = Instant::now();
         activity.text.clear();
+        activity.kept_for = kept_for;
+        activity.transaction_since = transaction_since;
+    }
+
+    /// Between two commands, what the session holds has become this.
+    pub fn hold(&self, kept_for: KeptFor, transaction_since: Option<Instant>) {
+        let mut activity = self.lock();
+        activity.kept_for = kept_for;
+        activity.transaction_since = transaction_since;
     }
 
     /// Shows what the session waits for; empty: nothing more.
@@ -248,7 +290,7 @@ mod tests {
         assert!(!is_over(process.interrupted()));
         process.kill(Kill::Query);
         assert!(is_over(process.interrupted()) && !is_over(process.ended()));
-        process.end();
+        process.end(KeptFor::default(), None);
         process.begin("Query", b"SELECT 1");
         assert!(!is_over(process.interrupted()));
         assert_eq!(process.activity().text, b"SELECT 1");

@@ -109,6 +109,7 @@ fn show_needs(show: Show) -> Needs {
         | Show::Status
         | Show::Processlist { .. }
         | Show::VitrailQueries
+        | Show::VitrailSessions
         | Show::Grants => Needs::NONE,
         // Engines, binary logs, events: the account of the router is shown no more than it must be.
         Show::Other => Needs::NONE,

@@ -133,8 +133,7 @@ impl Session {
                 Err(end) => return end,
             };
             let result = self.dispatch(&mut incoming).await;
-            self.listed.process().end();
-            self.time_transaction();
+            self.end_command();
             give_back(incoming.wire);
             if let Err(end) = result {
                 return end;
@@ -189,14 +188,14 @@ impl Session {
         }
     }
 
-    /// After a command: since when the transaction is open that it has left open.
-    fn time_transaction(&mut self) {
-        self.transaction_since = match self.shared.transaction_time_max {
-            Some(_) if self.state.is_in_transaction() => {
-                self.transaction_since.or_else(|| Some(Instant::now()))
-            }
-            _ => None,
+    /// Others see what the session holds now that a command is over.
+    fn end_command(&mut self) {
+        self.transaction_since = match self.state.is_in_transaction() {
+            true => self.transaction_since.or_else(|| Some(Instant::now())),
+            false => None,
         };
+        let kept_for = self.state.kept_for();
+        self.listed.process().end(kept_for, self.transaction_since);
     }
 
     fn transaction_deadline(&self) -> Option<Instant> {
@@ -217,6 +216,7 @@ impl Session {
         self.state.end_transaction(Broken::TooLong {
             limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         });
+        self.listed.process().hold(self.state.kept_for(), None);
     }
 
     async fn dispatch(&mut self, incoming: &mut Incoming) -> Result<(), End> {

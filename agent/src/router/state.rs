@@ -18,7 +18,7 @@ use super::error::RouterError;
 use super::pool::connection::Connection;
 use super::pool::place::Place;
 use super::pool::settings::{Settings, Untracked, is_replayable, is_told, is_tracked};
-use super::processlist::Process;
+use super::processlist::{KeptFor, Process};
 use super::users::{Known, Needs, Seat};
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
@@ -360,19 +360,14 @@ impl State {
 
     /// Why its next statement needs the connection of the last one.
     #[must_use]
-    pub fn kept_for(&self) -> Vec<&'static str> {
-        let reasons = [
-            (self.is_in_transaction(), "an open transaction"),
-            (self.pins.state, "state that only that connection has"),
-            (
-                self.pins.next_transaction,
-                "what its next transaction shall be",
-            ),
-            (!self.pins.cursors.is_empty(), "an open cursor"),
-            (self.pins.diagnostics, "warnings or errors to be asked for"),
-        ];
-        let kept_for = |(holds, why): (bool, _)| holds.then_some(why);
-        reasons.into_iter().filter_map(kept_for).collect()
+    pub fn kept_for(&self) -> KeptFor {
+        KeptFor {
+            transaction: self.is_in_transaction(),
+            state: self.pins.state,
+            next_transaction: self.pins.next_transaction,
+            cursor: !self.pins.cursors.is_empty(),
+            diagnostics: self.pins.diagnostics,
+        }
     }
 
     /// Keeps what an OK says that changed. Returns whether settings did.

@@ -1,4 +1,4 @@
-//! SHOW PROCESSLIST, SHOW VITRAIL QUERIES and KILL, and clients that leave: what runs for nobody is ended at the server.
+//! SHOW PROCESSLIST, SHOW VITRAIL SESSIONS and QUERIES, KILL, and clients that leave: what runs for nobody is ended at the server.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -330,4 +330,57 @@ async fn what_is_slow_is_in_the_log_without_its_literals() {
         );
     }
     assert!(!text.contains("quick"));
+}
+
+#[tokio::test]
+async fn what_sessions_hold_is_told() {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| config.transaction_time_max = Some(LIMIT));
+    router.keep(&[KeptUser::new("reader", &[("shop", "read")])]);
+    let mut looks = router.connect().await;
+    let (mut open, mut warned, mut keeps) = (
+        router.connect().await,
+        router.connect().await,
+        router.connect().await,
+    );
+    open.query_drop("BEGIN").await.unwrap();
+    warned.query_drop("SELECT 1/0").await.unwrap();
+    keeps.query_drop("SET @mine = 1").await.unwrap();
+    let number = |conn: &Conn| u64::from(conn.id());
+    let held = async |looks: &mut Conn, id: u64| {
+        let rows: Vec<Row> = looks.query("SHOW VITRAIL SESSIONS").await.unwrap();
+        let found = rows.iter().find(|row| row.get::<u64, _>("Id") == Some(id));
+        let row = found.unwrap_or_else(|| panic!("no {id} in {rows:?}"));
+        let transaction_ms: Option<u64> = row.get("Transaction_ms").unwrap();
+        let kept_for: Option<String> = row.get("Kept_for").unwrap();
+        (transaction_ms.is_some(), kept_for)
+    };
+    let why = |why: &str| Some(why.to_owned());
+    let open_id = number(&open);
+    assert_eq!(
+        held(&mut looks, open_id).await,
+        (true, why("an open transaction"))
+    );
+    assert_eq!(
+        held(&mut looks, number(&warned)).await,
+        (false, why("warnings or errors to be asked for"))
+    );
+    assert_eq!(
+        held(&mut looks, number(&keeps)).await,
+        (false, why("state that only that connection has"))
+    );
+    let own = number(&looks);
+    assert_eq!(held(&mut looks, own).await, (false, None));
+    // Whose transaction is ended holds nothing any more, although its client has said nothing.
+    let until = Instant::now() + PATIENCE;
+    while held(&mut looks, open_id).await != (false, None) {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(STEP).await;
+    }
+    let mut reader = Conn::new(router.options("shop").user(Some("reader")))
+        .await
+        .unwrap();
+    let rows: Vec<Row> = reader.query("SHOW VITRAIL SESSIONS").await.unwrap();
+    assert_eq!(rows.len(), 1, "others are nobody's business: {rows:?}");
 }

@@ -17,6 +17,7 @@ pub mod pki;
 pub mod queries;
 pub mod replica_set;
 pub mod schema;
+pub mod session;
 pub mod sql;
 pub mod tablet;
 pub mod topology;
@@ -74,6 +75,9 @@ pub enum Command {
     /// What runs at routers: kinds of statements, how often, how long
     #[command(subcommand)]
     Queries(queries::Command),
+    /// Who is connected to routers, and what each session holds
+    #[command(subcommand)]
+    Session(session::Command),
     /// Print the completions of a shell
     Completions(completions::Arguments),
     /// Print the version
@@ -100,6 +104,7 @@ pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Pki(arguments) => pki::run(arguments, global).await,
         Command::Sql(arguments) => sql::run(arguments, global).await,
         Command::Queries(command) => queries::run(command, global).await,
+        Command::Session(command) => session::run(command, global).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version => version::run(global),
     }

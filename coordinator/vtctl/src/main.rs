@@ -18,6 +18,7 @@ mod output;
 mod password;
 mod pki;
 mod progress;
+mod routers;
 mod statements;
 mod tail;
 mod topology;

@@ -7,6 +7,7 @@ pub mod keyspace;
 pub mod lost;
 pub mod query;
 pub mod replica_set;
+pub mod session;
 pub mod tablet;
 pub mod tail;
 pub mod user;

@@ -123,6 +123,44 @@ async fn what_they_ran(cluster: &LocalCluster, routers: u64) -> anyhow::Result<(
     ensure!(insert["user"] == USER && insert["affected_rows"].as_u64() >= Some(routers));
     let table = cluster.vtctl(&top).await?;
     ensure!(table.contains("INSERT") && table.contains("P99"), "{table}");
+    who_is_there(cluster, file).await
+}
+
+/// Sessions of several routers in one list, and one of them ended.
+async fn who_is_there(cluster: &LocalCluster, file: &str) -> anyhow::Result<()> {
+    let login = ["--defaults-file", file];
+    let list = [&["session", "list", "--of", USER, "-o", "json"][..], &login].concat();
+    let sessions = async || {
+        let found: serde_json::Value = serde_json::from_str(&cluster.vtctl(&list).await?)?;
+        let sessions = found["sessions"].as_array().context("sessions")?.clone();
+        anyhow::Ok(sessions)
+    };
+    let routers = cluster.routers().await?;
+    let mut open = connect(routers.last().context("a router")?).await?;
+    open.query_drop("BEGIN").await?;
+    let all = sessions().await?;
+    let [first, ..] = all.as_slice() else {
+        bail!("nobody is there");
+    };
+    ensure!(
+        first["id"] == open.id() && first["kept_for"] == "an open transaction",
+        "{first}"
+    );
+    let (router, id) = (
+        first["router"].as_str().context("router")?,
+        open.id().to_string(),
+    );
+    let kill = [&["session", "kill", router, &id][..], &login].concat();
+    cluster.vtctl(&kill).await?;
+    ensure!(open.query_drop("SELECT 1").await.is_err());
+    let left = sessions().await?;
+    ensure!(
+        left.iter()
+            .all(|it| it["id"] != open.id() || it["router"] != router),
+        "{left:?}"
+    );
+    let again = cluster.vtctl(&kill).await;
+    ensure!(again.is_err_and(|error| format!("{error:#}").contains("Unknown thread id")));
     Ok(())
 }
 

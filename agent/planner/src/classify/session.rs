@@ -34,6 +34,7 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Head {
         K::Variables => Show::Variables,
         K::Status => Show::Status,
         K::Vitrail if cursor.accept(K::Queries) => Show::VitrailQueries,
+        K::Vitrail if cursor.accept(K::Sessions) => Show::VitrailSessions,
         K::Processlist => Show::Processlist { full },
         K::Grants if is_own(cursor) => Show::Grants,
         _ => Show::Other,

@@ -110,6 +110,7 @@ fn is_local(plan: Plan) -> bool {
             | Plan::ShowKeyspaces
             | Plan::ShowProcesslist { .. }
             | Plan::ShowQueries
+            | Plan::ShowSessions
             | Plan::ShowGrants
             | Plan::Vexplain { .. }
             | Plan::Kill(_)

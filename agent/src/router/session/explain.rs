@@ -88,7 +88,7 @@ fn target(declared: Role, role: Role) -> String {
 
 /// Why the session's next statement needs the connection of the last one.
 fn kept(state: &State) -> String {
-    let reasons = state.kept_for();
+    let reasons: Vec<_> = state.kept_for().reasons().collect();
     match reasons[..] {
         [] => "any of the pool".to_owned(),
         _ => format!("kept for {}", reasons.join(", ")),

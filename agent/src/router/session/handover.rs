@@ -76,7 +76,7 @@ pub fn give(state: &State) -> Result<wire::Session, Bound> {
         place: _,
         replica: _,
     } = state;
-    let reasons = state.kept_for();
+    let reasons: Vec<_> = state.kept_for().reasons().collect();
     if !reasons.is_empty() {
         return Err(Bound { id: *id, reasons });
     }

@@ -1,12 +1,14 @@
-//! SHOW PROCESSLIST, SHOW VITRAIL QUERIES and KILL: the sessions of this router, and what they run.
+//! SHOW PROCESSLIST, SHOW VITRAIL SESSIONS and QUERIES, and KILL: the sessions of this router, and what they run.
 //!
 //! The numbers are the router's own, as CONNECTION_ID() shows them; a server would know nothing of them.
+
+use std::time::Instant;
 
 use vt_wire::result_set::{Column, TextResult};
 
 use super::{End, Session};
 use crate::router::error::RouterError;
-use crate::router::processlist::{Kill, Process};
+use crate::router::processlist::{Activity, Kill, Process};
 
 /// So many bytes of a text are shown without FULL, as by the server.
 const SHORT_TEXT_LENGTH_MAX: usize = 100;
@@ -80,6 +82,41 @@ impl Session {
         self.reply_result(&result, sequence).await
     }
 
+    /// The user's sessions, for an administrator all, with what each holds: longest open transaction first.
+    pub(super) async fn show_sessions(&mut self, sequence: u8) -> Result<(), End> {
+        let processes = self.shared.processlist.all();
+        let mut sessions: Vec<_> = processes
+            .iter()
+            .filter(|process| self.may_see(process))
+            .map(|process| (process, process.activity()))
+            .collect();
+        sessions.sort_by_key(|(process, activity)| {
+            let since = activity.transaction_since;
+            (since.is_none(), since, activity.since, process.id)
+        });
+        let rows = sessions
+            .into_iter()
+            .map(|(process, activity)| held_row(process, activity))
+            .collect();
+        let result = TextResult {
+            columns: vec![
+                Column::number(b"Id"),
+                Column::text(b"User"),
+                Column::text(b"Host"),
+                Column::text(b"db"),
+                Column::text(b"Command"),
+                Column::number(b"Time_ms"),
+                Column::text(b"State"),
+                Column::number(b"Transaction_ms"),
+                Column::text(b"Kept_for"),
+                Column::number(b"Connected_s"),
+                Column::text(b"Info"),
+            ],
+            rows,
+        };
+        self.reply_result(&result, sequence).await
+    }
+
     /// What the user's sessions ran at this router since it started, for an administrator all sessions, the most costly first.
     pub(super) async fn show_queries(&mut self, sequence: u8) -> Result<(), End> {
         let own = (!self.is_administrator()).then_some(self.state.user.as_str());
@@ -125,9 +162,12 @@ impl Session {
     }
 }
 
+fn text(text: &str) -> Option<Vec<u8>> {
+    Some(text.as_bytes().to_vec())
+}
+
 fn row(process: &Process, full: bool) -> Vec<Option<Vec<u8>>> {
     let activity = process.activity();
-    let text = |text: &str| Some(text.as_bytes().to_vec());
     let length_max = match full {
         true => activity.text.len(),
         false => SHORT_TEXT_LENGTH_MAX.min(activity.text.len()),
@@ -141,5 +181,23 @@ fn row(process: &Process, full: bool) -> Vec<Option<Vec<u8>>> {
         text(&activity.since.elapsed().as_secs().to_string()),
         text(activity.state),
         (!activity.text.is_empty()).then(|| activity.text[..length_max].to_vec()),
+    ]
+}
+
+fn held_row(process: &Process, activity: Activity) -> Vec<Option<Vec<u8>>> {
+    let milliseconds = |since: Instant| text(&since.elapsed().as_millis().to_string());
+    let reasons: Vec<_> = activity.kept_for.reasons().collect();
+    vec![
+        text(&process.id.to_string()),
+        text(&activity.user),
+        text(&process.peer.to_string()),
+        activity.database.map(String::into_bytes),
+        text(activity.command),
+        milliseconds(activity.since),
+        text(activity.state),
+        activity.transaction_since.and_then(milliseconds),
+        (!reasons.is_empty()).then(|| reasons.join(", ").into_bytes()),
+        text(&process.entered.elapsed().as_secs().to_string()),
+        (!activity.text.is_empty()).then_some(activity.text),
     ]
 }

@@ -1,23 +1,14 @@
 //! `vtctl queries`.
 
-use std::{collections::BTreeSet, time::Duration};
-
 use clap::{Subcommand, ValueEnum};
-use mysql_async::prelude::Queryable as _;
 use serde::Serialize;
 
-use super::tablet::fetch;
 use crate::{
     cli::Global,
-    failure::{Failure, Kind},
-    local::files::ClientFile,
-    login::{self, CONNECT_TIMEOUT, LoginArguments, connect},
     output,
+    routers::{Missing, RoutersArguments, ask_all},
     views::query::{self, Query},
 };
-
-/// A router answers from its memory.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -43,11 +34,8 @@ pub struct Top {
     /// How many are shown
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
-    /// A router, as host:port; may be given several times [default: those of all tablets]
-    #[arg(long, value_name = "ADDRESS")]
-    router: Vec<String>,
     #[command(flatten)]
-    login: LoginArguments,
+    routers: RoutersArguments,
 }
 
 /// What counts as most.
@@ -71,89 +59,27 @@ struct Found {
     missing: Vec<Missing>,
 }
 
-#[derive(Debug, Serialize)]
-struct Missing {
-    router: String,
-    error: String,
-}
-
 pub async fn run(command: Command, global: &Global) -> anyhow::Result<()> {
     let Command::Top(top) = command;
-    let found = ask_all(&top, global).await?;
-    for missing in &found.missing {
-        output::note(&format!(
-            "{} is left out: {}",
-            missing.router, missing.error
-        ));
-    }
-    output::print(global.output, &found, |found| {
-        query::summary(&found.queries)
-    })
-}
-
-async fn ask_all(top: &Top, global: &Global) -> anyhow::Result<Found> {
-    let login = login::credentials(&top.login, !top.router.is_empty(), global)?;
-    if login.user.is_empty() {
-        return Err(Failure::new(Kind::Usage, "no user is named")
-            .next("give --user NAME with VT_PASSWORD, or --defaults-file FILE")
-            .into());
-    }
-    let mut routers = BTreeSet::from_iter(top.router.iter().cloned());
-    if routers.is_empty() {
-        let tablets = fetch(&mut global.client()?, String::new()).await?;
-        routers.extend(tablets.into_iter().filter_map(|tablet| tablet.router));
-    }
-    let (mut all, mut answered, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for router in routers {
-        match ask(&login, &router, global).await {
-            Ok(queries) => {
-                all.extend(queries);
-                answered.push(router);
-            }
-            Err(error) => missing.push(Missing {
-                error: format!("{error:#}"),
-                router,
-            }),
+    let answers = ask_all(&top.routers, "SHOW VITRAIL QUERIES", global).await?;
+    let (mut all, mut routers) = (Vec::new(), Vec::new());
+    for (router, rows) in answers.rows {
+        for row in rows {
+            all.push(Query::try_from(row)?);
         }
-    }
-    if answered.is_empty() {
-        let first = missing.first();
-        let why = first.map_or_else(
-            || "no tablet has a router".to_owned(),
-            |missing| format!("{}: {}", missing.router, missing.error),
-        );
-        return Err(
-            Failure::new(Kind::Unreachable, format!("no router answers; {why}"))
-                .next("name routers that do by --router host:port")
-                .into(),
-        );
+        routers.push(router);
     }
     let mut queries = query::merge(all);
     queries.sort_by_key(|query| std::cmp::Reverse(top.by.of(query)));
     queries.truncate(top.limit);
-    Ok(Found {
+    let found = Found {
         queries,
-        routers: answered,
-        missing,
-    })
-}
-
-async fn ask(login: &ClientFile, router: &str, global: &Global) -> anyhow::Result<Vec<Query>> {
-    let (host, port) = login::host_and_port(router)?;
-    let login = ClientFile {
-        host,
-        port,
-        ..login.clone()
+        routers,
+        missing: answers.missing,
     };
-    let limit = global.timeout_or(ANSWER_TIMEOUT);
-    let mut connection = connect(&login, "", limit.min(CONNECT_TIMEOUT)).await?;
-    let asked = connection.query::<mysql_async::Row, _>("SHOW VITRAIL QUERIES");
-    let rows = tokio::time::timeout(limit, asked)
-        .await
-        .map_err(|_| anyhow::anyhow!("no answer within {} s", limit.as_secs_f32()))??;
-    // The answer is here: a router that hangs on goodbye is no failure.
-    let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.disconnect()).await;
-    rows.into_iter().map(Query::try_from).collect()
+    output::print(global.output, &found, |found| {
+        query::summary(&found.queries)
+    })
 }
 
 impl By {

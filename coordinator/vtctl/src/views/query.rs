@@ -124,7 +124,8 @@ fn shown(text: &str) -> String {
     }
 }
 
-fn time(microseconds: u64) -> String {
+/// With a unit that suits it.
+pub fn time(microseconds: u64) -> String {
     match microseconds {
         0..1_000 => format!("{microseconds} us"),
         1_000..1_000_000 => format!("{}.{} ms", microseconds / 1_000, microseconds % 1_000 / 100),
