@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 
 mod decisions;
 mod drains;
+mod errant;
 mod leaving;
 mod policy;
 mod presence;

@@ -101,7 +101,8 @@ pub fn cannot_apply(report: &Report) -> Option<&str> {
     replication.applier_error.as_deref().filter(|_| has_backlog)
 }
 
-/// What a tablet that has stopped received of the one history: without transactions of older epochs that nobody kept.
+/// What a tablet that has stopped received of the one history: without what it wrote itself past its primary, and without transactions
+/// of older epochs that nobody kept.
 ///
 /// Whoever received anything of the record's last open epoch has reached that epoch's primary last: nobody gets another source, or
 /// loses the one it has, before the next epoch is established. One that was copied since counts for nothing until it has caught up.
@@ -109,7 +110,9 @@ pub fn received(situation: &Situation<'_>, report: &Report) -> Option<GtidSet> {
     let gtid = report.gtid.as_ref()?;
     let replication = report.replication.as_ref();
     let reached = replication.and_then(|replication| replication.source_uuid.as_deref());
-    Some(gtid.received.subtract(&beyond(situation, gtid, reached)))
+    let own = errant(situation, report);
+    let beyond = beyond(situation, gtid, reached);
+    Some(gtid.received.subtract(&own).subtract(&beyond))
 }
 
 /// What an acker has written itself, past its primary: whatever it wrote as a primary and was kept is in the start of the epoch.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// The dead primary is fenced and its data are readable.
-fn reveal(stage: &mut Stage, index: u32, sets: &str) {
+pub(super) fn reveal(stage: &mut Stage, index: u32, sets: &str) {
     let epoch = stage.set(0).epoch;
     let report = stage.report(index);
     report.mysqld = MysqldState::Running;
@@ -446,7 +446,7 @@ fn a_former_primary_that_can_be_read_decides_between_data_that_differ() {
     let mut stage = Stage::stable(1);
     stage.exit(0);
     stage.reports(0);
-    stage.position(1, "A:1-10,B:1", "A:1-10,B:1");
+    stage.position(1, "A:1-10,C:1", "A:1-10,C:1");
     stage.position(2, "A:1-11", "A:1-11");
     for index in [1, 2] {
         stage.revoke(index);
