@@ -2,15 +2,16 @@
 
 use std::{
     env,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
+    io::ErrorKind,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use prometheus_client::registry::Registry;
 use rand::seq::SliceRandom;
 use rustls::{
@@ -21,7 +22,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use vt_proto::{
@@ -38,6 +39,7 @@ use vt_tls::{
 
 use crate::{
     config::{Config, TlsFiles},
+    guard::lock_alone,
     http::{self, Pages},
     metrics::SupervisorMetrics,
     mysqld::{APP_USER, Layout, lost::shelf::serve_lost},
@@ -58,13 +60,18 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long the other parts may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
+/// Beyond it, somebody else listens.
+const PORT_CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+const PORT_LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Runs an agent until SIGTERM or SIGINT.
 pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     prepare_directory(&config.data_dir)?;
     let _lock = take_lock(&config.data_dir)?;
+    wait_until_free(config.http_listen).await.ok();
     let listener = http::bind(config.http_listen).await?;
     if let Some(section) = &config.router {
-        refuse_taken(section.listen)?;
+        refuse_taken(section.listen).await?;
     }
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -286,11 +293,21 @@ fn start_router(
 
 /// The router's threads share their port, and would share it with another router of the same user too: so somebody who listens
 /// there already is looked for first, by a listener that does not share.
-fn refuse_taken(listen: SocketAddr) -> anyhow::Result<()> {
-    match TcpListener::bind(listen) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            bail!("[router] listen: {listen} cannot be taken: {error}; name another address")
+async fn refuse_taken(listen: SocketAddr) -> anyhow::Result<()> {
+    wait_until_free(listen).await.map_err(|error| {
+        anyhow::anyhow!("[router] listen: {listen} cannot be taken: {error}; name another address")
+    })
+}
+
+/// An agent that was killed closes its ports a moment after its lock is free.
+async fn wait_until_free(listen: SocketAddr) -> std::io::Result<()> {
+    let deadline = Instant::now() + PORT_CLOSE_TIME_MAX;
+    loop {
+        match TcpListener::bind(listen) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(PORT_LOOK_PAUSE).await;
+            }
+            result => return result.map(drop),
         }
     }
 }
@@ -325,26 +342,17 @@ fn prepare_directory(data_dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("data_dir: {} cannot be created", data_dir.display()))
 }
 
-/// One agent per directory. The kernel drops the lock with the process, however it ends.
+/// One agent per directory.
 fn take_lock(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.join(LOCK_FILE);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("{} cannot be opened", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
+    let locked =
+        lock_alone(&path).with_context(|| format!("{} cannot be locked", path.display()))?;
+    locked.with_context(|| {
+        format!(
             "another agent works in {}: stop it first, or give this one a data_dir of its own",
             data_dir.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
-        }
-    }
+        )
+    })
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {
@@ -378,14 +386,18 @@ async fn stop(router: Option<RouterHandle>, cancel: CancellationToken, mut tasks
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_taken_port_is_refused_and_a_free_one_is_not() {
+    #[tokio::test]
+    async fn a_taken_port_is_refused_and_one_that_becomes_free_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = listener.local_addr().unwrap();
-        let error = refuse_taken(taken).unwrap_err().to_string();
+        let error = refuse_taken(taken).await.unwrap_err().to_string();
         assert!(error.contains("[router] listen"), "{error}");
-        drop(listener);
-        refuse_taken(taken).unwrap();
+        let closing = tokio::spawn(async move {
+            sleep(PORT_CLOSE_TIME_MAX / 4).await;
+            drop(listener);
+        });
+        refuse_taken(taken).await.unwrap();
+        closing.await.unwrap();
     }
 
     #[test]

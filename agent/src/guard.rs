@@ -11,6 +11,8 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::{SigSet, Signal};
@@ -29,6 +31,10 @@ pub const STATE_FILE: &str = "guard.json";
 pub const LOCK_FILE: &str = "guard.lock";
 /// What the guard itself says, when it is started detached.
 pub const LOG_FILE: &str = "guard.log";
+
+/// A process that was killed gives its memory back in less, also on a busy machine.
+const HOLDER_END_TIME_MAX: Duration = Duration::from_secs(3);
+const HOLDER_LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Longest path of a unix socket that the kernel takes, without the closing NUL.
 pub const SOCKET_PATH_LENGTH_MAX: usize = 107;
@@ -84,7 +90,7 @@ pub fn run(config: &GuardConfig) -> Result<(), GuardError> {
     let (events, inbox) = mpsc::sync_channel(control::EVENTS_MAX);
     let mut keeper = keeper::Keeper::new(config, events.clone())?;
     control::listen(&config.data_dir.join(SOCKET_FILE), events.clone())?;
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         while signals.wait().is_ok() {
             if events.send(keeper::Event::Terminate).is_err() {
                 return;
@@ -103,20 +109,30 @@ fn termination_signals() -> SigSet {
     signals
 }
 
-/// One guard per directory. The kernel drops the lock with the process, however it ends.
+/// One guard per directory.
 fn take_lock(data_dir: &Path) -> Result<File, GuardError> {
     let path = data_dir.join(LOCK_FILE);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(GuardError::io("cannot open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(GuardError::Taken(data_dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(GuardError::io("cannot lock", &path)(source)),
+    match lock_alone(&path) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(GuardError::Taken(data_dir.to_owned())),
+        Err(source) => Err(GuardError::io("cannot lock", &path)(source)),
+    }
+}
+
+/// Locks a file for this process. The kernel drops the lock with the process, however it ends; one that was killed may take a moment
+/// for that, which is waited for. `None`: another process works on.
+pub fn lock_alone(path: &Path) -> std::io::Result<Option<File>> {
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true);
+    let file = file.mode(0o600).open(path)?;
+    let deadline = Instant::now() + HOLDER_END_TIME_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(None),
+            Err(TryLockError::WouldBlock) => thread::sleep(HOLDER_LOOK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 

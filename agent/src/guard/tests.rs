@@ -14,7 +14,7 @@ use nix::{sys::signal, unistd::Pid};
 use tempfile::TempDir;
 
 use super::{
-    GuardConfig, SOCKET_FILE, STATE_FILE,
+    GuardConfig, SOCKET_FILE, STATE_FILE, lock_alone,
     marker::Marker,
     process,
     protocol::{Reply, Request, Server, StartSpec, Status},
@@ -391,6 +391,21 @@ fn one_guard_works_in_a_directory() {
     let mut second = start_guard_process(lab.dir());
     assert!(!second.wait().unwrap().success());
     lab.ask(&Request::Status);
+}
+
+#[test]
+fn what_ends_just_now_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lock");
+    let before = lock_alone(&path).unwrap().unwrap();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(before);
+    });
+    let lock = lock_alone(&path).unwrap();
+    assert!(lock.is_some());
+    ending.join().unwrap();
+    assert!(lock_alone(&path).unwrap().is_none(), "this one goes on");
 }
 
 #[test]
