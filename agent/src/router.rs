@@ -19,6 +19,7 @@ mod socket;
 mod state;
 pub mod topology;
 pub mod users;
+mod variables;
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ use self::processlist::Processlist;
 use self::session::Phase;
 use self::topology::Topology;
 use self::users::{Directory, User};
+use self::variables::Defaults;
 
 /// Clients of one router, unless configured. Each costs a few kilobytes while idle.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
@@ -125,10 +127,9 @@ pub(crate) struct Shared {
     pool: PoolLimits,
     hold: Arc<Hold>,
     cell: Option<CellName>,
-    replica_lag_ms_max: Option<u64>,
     statement_time_max: Option<Duration>,
     transaction_time_max: Option<Duration>,
-    read_wait: Duration,
+    reads: Defaults,
     slow_statement: Option<Duration>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
@@ -167,10 +168,12 @@ impl Router {
             pool: config.pool,
             hold: Hold::new(config.hold, metrics.clone()),
             cell: config.cell,
-            replica_lag_ms_max: config.replica_lag_ms_max,
             statement_time_max: config.statement_time_max,
             transaction_time_max: config.transaction_time_max,
-            read_wait: config.read_wait,
+            reads: Defaults {
+                replica_lag_max_ms: config.replica_lag_ms_max,
+                read_wait: config.read_wait,
+            },
             slow_statement: config.slow_statement,
             metrics,
             phase: watch::Sender::new(Phase::Serving),

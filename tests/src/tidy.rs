@@ -134,6 +134,7 @@ const LAYERS: &[Layers] = &[
                 "processlist",
                 "digests",
                 "pace",
+                "variables",
                 "slow_log",
             ],
         ],

@@ -52,7 +52,7 @@ pub use classify::{classify, statements};
 pub use key::append_key;
 pub use lexer::Lexer;
 pub use options::{ClientCharset, LexOptions};
-pub use plan::{Access, Plan, Transaction};
+pub use plan::{Access, Plan, Transaction, is_of_router};
 pub use statement::{Assignment, Begin, Completion, Flush, Kill, Kind, Scope, Show, Statement};
 pub use token::{Span, Token, TokenKind, unquote};
 pub use traits::Traits;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::statement::{Begin, Completion, Kill, Kind, Show, Statement};
+use crate::statement::{Assignment, Begin, Completion, Kill, Kind, Scope, Show, Statement};
 use crate::unsupported::{self, Unsupported};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Plan {
     Transaction(Transaction),
     /// SET: forward, and keep the values once the server has said OK. The assignments stand in the statement.
     Set,
+    /// SET of variables that only the router has.
+    SetOfRouter,
     /// USE: the session changes its keyspace; no server need be asked.
     Use,
     /// SHOW DATABASES: the keyspaces, as the routing snapshot names them.
@@ -69,6 +71,7 @@ impl Plan {
             Kind::Savepoint { .. } => Plan::Transaction(Transaction::Savepoint),
             Kind::RollbackToSavepoint { .. } => Plan::Transaction(Transaction::RollbackToSavepoint),
             Kind::ReleaseSavepoint { .. } => Plan::Transaction(Transaction::ReleaseSavepoint),
+            Kind::Set(assignments) if assignments.iter().any(is_of_router) => Plan::SetOfRouter,
             Kind::Set(_) | Kind::SetTransaction { .. } => Plan::Set,
             Kind::Use { .. } => Plan::Use,
             Kind::Show(Show::Databases) => Plan::ShowKeyspaces,
@@ -102,12 +105,19 @@ fn access(statement: &Statement) -> Access {
     }
 }
 
+/// Whether it is a variable that only the router has, by its name.
+#[must_use]
+pub fn is_of_router(assignment: &Assignment) -> bool {
+    assignment.scope != Scope::User && assignment.name.starts_with(b"vitrail_")
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Plan::Forward(access) => write!(formatter, "forward {access}"),
             Plan::Transaction(transaction) => write!(formatter, "{transaction}"),
             Plan::Set => write!(formatter, "set"),
+            Plan::SetOfRouter => write!(formatter, "set of the router"),
             Plan::Use => write!(formatter, "use"),
             Plan::ShowKeyspaces => write!(formatter, "show keyspaces"),
             Plan::ShowProcesslist { full: false } => write!(formatter, "show processlist"),

@@ -134,13 +134,23 @@ pub enum RouterError {
     #[error("{}", .0.message())]
     Unsupported(Unsupported),
     #[error(
-        "vitrail: USE, KILL, VEXPLAIN, SHOW DATABASES, SHOW GRANTS, SHOW PROCESSLIST and SHOW VITRAIL cannot stand in a text of several statements; send them alone"
+        "vitrail: USE, KILL, VEXPLAIN, SHOW DATABASES, SHOW GRANTS, SHOW PROCESSLIST, SHOW VITRAIL and SET vitrail_... cannot stand in a text of several statements; send them alone"
     )]
     NotAmongSeveral,
     #[error(
         "vitrail: this form of SHOW DATABASES is not served by the router; use SHOW DATABASES [LIKE 'pattern']"
     )]
     ShowFilter,
+    #[error("Unknown system variable '{0}'")]
+    UnknownVariable(String),
+    #[error("Variable '{0}' is a SESSION variable and can't be used with SET GLOBAL")]
+    SessionVariable(String),
+    #[error("vitrail: variable '{name}' takes a whole number from 0 to {max}, or DEFAULT")]
+    WrongValue { name: String, max: u64 },
+    #[error(
+        "vitrail: variables of the router and of servers cannot stand in one SET; set each in a statement of its own"
+    )]
+    MixedVariables,
     #[error("Unknown thread id: {0}")]
     KillUnknown(u64),
     #[error("You are not owner of thread {0}")]
@@ -204,9 +214,14 @@ impl RouterError {
             Self::TooManyStatements(_) => error_code::TOO_MANY_STATEMENTS,
             Self::CommandRefused(_) => error_code::UNKNOWN_COMMAND,
             Self::Unsupported(reason) => reason.code(),
-            Self::NoKeyspace | Self::Sharded(_) | Self::NotAmongSeveral | Self::ShowFilter => {
-                error_code::NOT_SUPPORTED_YET
-            }
+            Self::NoKeyspace
+            | Self::Sharded(_)
+            | Self::NotAmongSeveral
+            | Self::ShowFilter
+            | Self::MixedVariables => error_code::NOT_SUPPORTED_YET,
+            Self::UnknownVariable(_) => error_code::UNKNOWN_SYSTEM_VARIABLE,
+            Self::SessionVariable(_) => error_code::LOCAL_VARIABLE,
+            Self::WrongValue { .. } => error_code::WRONG_VALUE_FOR_VARIABLE,
             Self::KillUnknown(_) | Self::KillExpression => error_code::NO_SUCH_THREAD,
             Self::KillDenied(_) => error_code::KILL_DENIED,
             Self::Interrupted => error_code::QUERY_INTERRUPTED,

@@ -33,6 +33,7 @@ use super::pool::settings::Untracked;
 use super::slow_log::SlowLog;
 use super::state::TransactionEnd;
 use super::topology::Topology;
+use super::variables::Defaults;
 
 /// How long a replica that could not be reached is passed over.
 const SHUN_TIME: Duration = Duration::from_secs(1);
@@ -46,12 +47,10 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Where this router is: replicas of the same cell are asked first.
     pub cell: Option<CellName>,
-    /// Replicas lag at most so much behind, if they shall answer.
-    pub replica_lag_ms_max: Option<u64>,
     /// A statement that takes longer is ended.
     pub statement_time_max: Option<Duration>,
-    /// How long a read waits on a replica for what its session wrote; zero: it does not.
-    pub read_wait: Duration,
+    /// What replicas may answer, for sessions that have not said so themselves.
+    pub reads: Defaults,
     pub applied: reads::Applied,
     pub digests: Arc<ThreadDigests>,
     pub slow_log: SlowLog,

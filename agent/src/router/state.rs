@@ -20,6 +20,7 @@ use super::pool::place::Place;
 use super::pool::settings::{Settings, Untracked, is_replayable, is_told, is_tracked};
 use super::processlist::{KeptFor, Process};
 use super::users::{Known, Needs, Seat};
+use super::variables::Variables;
 
 /// Capabilities that both legs of a session must share: they change what packets mean.
 pub const SHARED_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
@@ -228,6 +229,7 @@ pub struct State {
     pub settings: Rc<Settings>,
     /// The client said itself which variables it wants to be told of.
     pub chooses_reports: bool,
+    pub variables: Variables,
     pub insert_id: Rc<Cell<u64>>,
     pub status: ServerStatus,
     pub lex: LexOptions,
@@ -259,6 +261,7 @@ impl State {
             database: None,
             settings: Rc::new(Settings::new()),
             chooses_reports: false,
+            variables: Variables::default(),
             insert_id: Rc::new(Cell::new(0)),
             status: ServerStatus::AUTOCOMMIT,
             lex: LexOptions::default(),
@@ -287,6 +290,7 @@ impl State {
     pub fn reset(&mut self) {
         self.settings = Rc::new(Settings::new());
         self.chooses_reports = false;
+        self.variables = Variables::default();
         self.insert_id = Rc::new(Cell::new(0));
         self.status = ServerStatus::AUTOCOMMIT;
         self.pins = Pins::default();

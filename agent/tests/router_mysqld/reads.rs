@@ -111,6 +111,21 @@ async fn what_a_replica_has_not_in_time_the_primary_answers() {
     for _ in 0..2 {
         assert_eq!(read(&mut app).await, (1, primary));
     }
+    app.query_drop("SET vitrail_read_wait_ms = 0")
+        .await
+        .unwrap();
+    assert_eq!(read(&mut app).await, (0, replica), "it does not mind");
+    app.query_drop("SET vitrail_read_wait_ms = DEFAULT")
+        .await
+        .unwrap();
+    assert_eq!(read(&mut app).await, (1, primary));
+    let several = "SET vitrail_read_wait_ms = 1; SELECT 1";
+    assert_eq!(code(app.query_drop(several).await), 1235);
+    assert_eq!(
+        code(app.query_drop("SET vitrail_none = 1").await),
+        1193,
+        "as of any other variable that is not there"
+    );
     let mut stranger = connect(&router, "shop@split").await;
     assert_eq!(read(&mut stranger).await, (0, replica), "it wrote nothing");
     // The same where a session reads from replicas by name; what it keeps there, nobody else has.
@@ -231,6 +246,26 @@ async fn a_session_reads_in_its_own_cell_from_one_that_does_not_lag() {
     }
     publish(5, Some(1_000));
     assert_eq!(read(&mut app).await.1, other.port, "it comes back");
+    // A session may want more or less than the router is configured for.
+    const LAG: &str = "SELECT @@vitrail_replica_lag_max_ms";
+    let shown: Option<u64> = app.query_first(LAG).await.unwrap();
+    assert_eq!(shown, Some(1_000));
+    for (limit, port) in [
+        ("999", pair.replica.port),
+        ("1000", other.port),
+        ("999", pair.replica.port),
+        ("DEFAULT", other.port),
+    ] {
+        app.query_drop(format!("SET vitrail_replica_lag_max_ms = {limit}"))
+            .await
+            .unwrap();
+        assert_eq!(read(&mut app).await.1, port, "{limit}");
+    }
+    app.query_drop("SET @@session.vitrail_replica_lag_max_ms = 999")
+        .await
+        .unwrap();
+    app.reset().await.unwrap();
+    assert_eq!(read(&mut app).await.1, other.port);
 }
 
 /// Sessions that come while others read go where less is under way.

@@ -8,6 +8,9 @@ pub const DATABASE_ACCESS_DENIED: ErrorCode = 1044;
 pub const ACCESS_DENIED: ErrorCode = 1045;
 pub const NO_DATABASE_SELECTED: ErrorCode = 1046;
 pub const UNKNOWN_COMMAND: ErrorCode = 1047;
+pub const UNKNOWN_SYSTEM_VARIABLE: ErrorCode = 1193;
+pub const LOCAL_VARIABLE: ErrorCode = 1228;
+pub const WRONG_VALUE_FOR_VARIABLE: ErrorCode = 1231;
 pub const BAD_DATABASE: ErrorCode = 1049;
 pub const NO_SUCH_THREAD: ErrorCode = 1094;
 pub const KILL_DENIED: ErrorCode = 1095;
@@ -49,6 +52,7 @@ pub fn sql_state(code: ErrorCode) -> &'static [u8; 5] {
         | BAD_DATABASE
         | TABLE_ACCESS_DENIED
         | USER_LIMIT_REACHED
+        | WRONG_VALUE_FOR_VARIABLE
         | SPECIFIC_ACCESS_DENIED => b"42000",
         ACCESS_DENIED => b"28000",
         NO_DATABASE_SELECTED => b"3D000",

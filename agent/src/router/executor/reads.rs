@@ -71,11 +71,12 @@ pub async fn has_own_writes(worker: &Worker, state: &State, lease: &mut Lease) -
     };
     let is_new_read = lease.place.kind == Some(TabletKind::Replica) && !state.is_in_transaction();
     let endpoint = lease.place.endpoint();
-    if !is_new_read || worker.read_wait.is_zero() || worker.applied.has(endpoint, written) {
+    let wait = state.variables.read_wait(&worker.reads);
+    if !is_new_read || wait.is_zero() || worker.applied.has(endpoint, written) {
         return Ok(true);
     }
-    let limit = worker.read_wait + ANSWER_TIME;
-    let asked = timeout(limit, ask(&mut lease.connection, written, worker.read_wait)).await;
+    let limit = wait + ANSWER_TIME;
+    let asked = timeout(limit, ask(&mut lease.connection, written, wait)).await;
     let has = asked.unwrap_or(Err(()));
     let outcome = match has {
         Ok(true) => {

@@ -193,15 +193,12 @@ fn replica(
     set: &ReplicaSetRoute,
     kind: TabletKind,
 ) -> Option<Server> {
+    let lag_max = state.variables.replica_lag_max_ms(&worker.reads);
     let fit: Vec<Candidate<'_>> = set
         .replicas
         .iter()
         .filter(|replica| replica.kind == kind && replica.healthy)
-        .filter(|replica| {
-            worker
-                .replica_lag_ms_max
-                .is_none_or(|max| replica.lag_ms.is_some_and(|lag| lag <= max))
-        })
+        .filter(|replica| lag_max.is_none_or(|max| replica.lag_ms.is_some_and(|lag| lag <= max)))
         .filter(|replica| !worker.is_shunned(&replica.mysql))
         .map(|replica| Candidate {
             endpoint: &replica.mysql,

@@ -214,7 +214,7 @@ async fn check_reads(
     }
     if state.is_bound() {
         let replica_set = lease.place.replica_set.to_string();
-        let waited_ms = worker.read_wait.as_millis() as u64;
+        let waited_ms = state.variables.read_wait(&worker.reads).as_millis() as u64;
         keep_if_whole(worker, state, lease.connection, lease.place);
         return Err(RouterError::ReplicaBehind {
             replica_set,

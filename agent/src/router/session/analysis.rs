@@ -107,6 +107,7 @@ fn is_local(plan: Plan) -> bool {
     matches!(
         plan,
         Plan::Use
+            | Plan::SetOfRouter
             | Plan::ShowKeyspaces
             | Plan::ShowProcesslist { .. }
             | Plan::ShowQueries

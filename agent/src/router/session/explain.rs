@@ -59,12 +59,13 @@ impl Session {
             }
             Resolution::Refuse(error) => facts.push(("refused", error.to_string())),
         }
+        let wait = self.state.variables.read_wait(&self.worker.reads);
         if role == Role::Replica
             && !self.state.is_in_transaction()
             && let Some(written) = &self.state.written
-            && !self.worker.read_wait.is_zero()
+            && !wait.is_zero()
         {
-            let limit_ms = self.worker.read_wait.as_millis();
+            let limit_ms = wait.as_millis();
             let what = format!(
                 "{} for {limit_ms} ms, then the primary answers",
                 written.text()

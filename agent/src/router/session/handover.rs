@@ -21,6 +21,7 @@ use crate::router::digests::ThreadDigests;
 use crate::router::error::RouterError;
 use crate::router::processlist::Process;
 use crate::router::state::{Broken, Database, Pins, Prepared, State, Written, parse_database};
+use crate::router::variables::Variables;
 
 /// The session cannot be handed over now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -63,6 +64,7 @@ pub fn give(state: &State) -> Result<wire::Session, Bound> {
         database,
         settings,
         chooses_reports,
+        variables,
         insert_id,
         status,
         lex,
@@ -92,6 +94,8 @@ pub fn give(state: &State) -> Result<wire::Session, Bound> {
         database: database.as_ref().map(give_database),
         variables: settings.iter().map(variable).collect(),
         chooses_reports: *chooses_reports,
+        replica_lag_max_ms: variables.replica_lag_max_ms,
+        read_wait_ms: variables.read_wait_ms,
         last_insert_id: insert_id.get(),
         status: status.0.into(),
         text_options: Some(give_text_options(lex)),
@@ -129,6 +133,10 @@ pub fn take(
             .transpose()?,
         settings: Rc::new(variables.map(|it| (it.name, it.value)).collect()),
         chooses_reports: session.chooses_reports,
+        variables: Variables {
+            replica_lag_max_ms: session.replica_lag_max_ms,
+            read_wait_ms: session.read_wait_ms,
+        },
         insert_id: Rc::new(Cell::new(session.last_insert_id)),
         status: ServerStatus(status),
         lex: take_text_options(session.text_options.unwrap_or_default()),

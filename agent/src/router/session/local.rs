@@ -8,6 +8,7 @@ use vt_wire::{Capabilities, ServerStatus};
 use super::{End, Session};
 use crate::router::error::RouterError;
 use crate::router::rights;
+use crate::router::variables::{Variable, Variables};
 
 /// Session tracker: the schema changed.
 const TRACK_SCHEMA: u8 = 1;
@@ -121,6 +122,36 @@ impl Session {
         let result = TextResult {
             columns: vec![Column::text(title.as_bytes())],
             rows,
+        };
+        self.reply_result(&result, sequence).await
+    }
+
+    /// Answers a SET of the router's own variables.
+    pub(super) async fn set_variables(
+        &mut self,
+        result: Result<Variables, RouterError>,
+        sequence: u8,
+    ) -> Result<(), End> {
+        match result {
+            Ok(variables) => {
+                self.state.variables = variables;
+                // Another replica may be fit now.
+                self.state.place = None;
+                self.reply_ok(sequence).await
+            }
+            Err(error) => self.reply_error(&error, sequence).await,
+        }
+    }
+
+    pub(super) async fn show_variable(
+        &mut self,
+        variable: Variable,
+        sequence: u8,
+    ) -> Result<(), End> {
+        let (title, value) = self.state.variables.show(variable, &self.worker.reads);
+        let result = TextResult {
+            columns: vec![Column::number(title.as_bytes())],
+            rows: vec![vec![Some(value.to_string().into_bytes())]],
         };
         self.reply_result(&result, sequence).await
     }

@@ -9,6 +9,8 @@ use super::{End, Incoming, Session};
 use crate::router::error::RouterError;
 use crate::router::executor::Request;
 use crate::router::metrics::QueryKind;
+use crate::router::state::State;
+use crate::router::variables::{self, Variable, Variables};
 
 impl Session {
     /// The text is the last `length` bytes of the payload.
@@ -32,7 +34,7 @@ impl Session {
         if let Err(error) = self.check_rights(analysis.needs, &analysis.schemas) {
             return self.reply_error(&error, sequence).await;
         }
-        if let Some(here) = here(&analysis, sql) {
+        if let Some(here) = here(&analysis, sql, &self.state) {
             self.worker.metrics.count_query(QueryKind::local);
             return self.answer_here(here, sequence).await;
         }
@@ -55,6 +57,8 @@ impl Session {
                 let result = self.select_database(&name);
                 self.reply_selected(result, sequence).await
             }
+            Here::Set(result) => self.set_variables(result, sequence).await,
+            Here::Variable(variable) => self.show_variable(variable, sequence).await,
             Here::Keyspaces(text) => self.show_keyspaces(&text, sequence).await,
             Here::Processlist { full } => self.show_processlist(full, sequence).await,
             Here::Queries => self.show_queries(sequence).await,
@@ -91,6 +95,8 @@ impl Session {
 /// What the router answers itself, with what it needs of the text.
 enum Here {
     Use(Vec<u8>),
+    Set(Result<Variables, RouterError>),
+    Variable(Variable),
     Keyspaces(Vec<u8>),
     Processlist { full: bool },
     Queries,
@@ -102,10 +108,11 @@ enum Here {
     User(Asked),
 }
 
-fn here(analysis: &Analysis, sql: &[u8]) -> Option<Here> {
+fn here(analysis: &Analysis, sql: &[u8], state: &State) -> Option<Here> {
     let text = analysis.first.span.of(sql);
     Some(match analysis.plan {
         Plan::Use => Here::Use(used_database(&analysis.first, sql)),
+        Plan::SetOfRouter => Here::Set(set_variables(analysis, sql, state)),
         Plan::ShowKeyspaces => Here::Keyspaces(text.to_vec()),
         Plan::ShowProcesslist { full } => Here::Processlist { full },
         Plan::ShowQueries => Here::Queries,
@@ -115,8 +122,18 @@ fn here(analysis: &Analysis, sql: &[u8]) -> Option<Here> {
         Plan::Kill(kill) => Here::Kill(kill),
         _ if analysis.first.rest.is_some() => return None,
         _ if is_connection_id(analysis, sql) => Here::ConnectionId,
+        _ if let Some(variable) = variables::asked(text) => Here::Variable(variable),
         _ => Here::User(asked(text)?),
     })
+}
+
+/// The variables of the session as they are after the statement.
+fn set_variables(analysis: &Analysis, sql: &[u8], state: &State) -> Result<Variables, RouterError> {
+    let mut variables = state.variables;
+    if let vt_planner::Kind::Set(assignments) = &analysis.first.kind {
+        variables.set(assignments, sql)?;
+    }
+    Ok(variables)
 }
 
 fn used_database(statement: &Statement, sql: &[u8]) -> Vec<u8> {

@@ -55,6 +55,10 @@ fn lived_in(digests: &ThreadDigests) -> (State, Listed) {
     state.status = ServerStatus::AUTOCOMMIT.with(ServerStatus::NO_BACKSLASH_ESCAPES);
     state.lex.no_backslash_escapes = true;
     state.chooses_reports = true;
+    state.variables = Variables {
+        replica_lag_max_ms: Some(0),
+        read_wait_ms: Some(3_000),
+    };
     state.has_run = true;
     state.written = Written::parse(b"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7");
     state.broken = Some(Broken::TooLong { limit_ms: 7_000 });
