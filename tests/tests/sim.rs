@@ -307,6 +307,12 @@ fn a_replica_that_cannot_apply_is_copied() {
     half_hold_with(Focus::Broken);
 }
 
+/// What somebody wrote on a replica never becomes the primary's, whoever dies before that replica has left the ackers.
+#[test]
+fn what_a_stranger_wrote_is_not_promoted() {
+    half_hold_with(Focus::Strangers);
+}
+
 /// Saturation is an alarm: nobody is deposed for it.
 #[test]
 fn too_much_to_do_is_no_death() {

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Violation;
 
+/// From this value on, no client of the cluster wrote it: it belongs on no primary.
+pub const STRANGERS: u64 = 1 << 60;
+
 /// Every value that was acknowledged, and where.
 #[derive(Debug, Default)]
 pub struct AckedWrites {
@@ -28,6 +31,9 @@ impl AckedWrites {
 
     /// A tablet opens as primary, or the world ends with it as primary, with these values in its tables.
     pub fn held_by(&self, who: &str, values: &BTreeMap<u64, u32>) -> Result<(), Violation> {
+        if let Some((value, _)) = values.range(STRANGERS..).next() {
+            return Err(format!("{who} has value {value}, which a stranger wrote"));
+        }
         for (value, place) in &self.acknowledged {
             match values.get(value) {
                 None => {

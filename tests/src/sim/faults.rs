@@ -32,6 +32,10 @@ pub enum Kind {
     BreakData {
         host: usize,
     },
+    /// Somebody writes on a replica, past its primary.
+    WriteOnReplica {
+        host: usize,
+    },
     /// The host is cut off from everybody.
     IsolateHost {
         host: usize,
@@ -126,6 +130,8 @@ pub enum Focus {
     Saturation,
     /// Replicas that cannot apply what they receive while primaries die.
     Broken,
+    /// Replicas on which somebody writes while primaries die.
+    Strangers,
 }
 
 impl Focus {
@@ -142,6 +148,8 @@ impl Focus {
             Focus::Leadership => &[1, 11, 12, 13, 14],
             Focus::Policy => &[0, 1, 4, 7, 8, 13, 14, 16],
             Focus::Broken => &[0, 2, 14],
+            Focus::Strangers if random.chance(50) => &[],
+            Focus::Strangers => &[0, 2, 7, 14, 16],
             Focus::Sleep | Focus::Disks | Focus::Saturation => &[],
         };
         (0..KINDS)
@@ -199,6 +207,7 @@ pub fn beside(seed: u64, focus: Focus, hosts: usize, members: usize) -> Vec<Faul
     faults.extend(sleeps(&mut random("sleep"), focus, hosts, members));
     faults.extend(breaks(&mut random("breaks"), focus, hosts));
     faults.extend(policies(&mut random("policies"), focus, hosts));
+    faults.extend(strangers(&mut random("strangers"), focus, hosts));
     faults
 }
 
@@ -276,6 +285,32 @@ fn breaks(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
         },
     };
     (0..count).map(one).collect()
+}
+
+/// Replicas on which somebody writes, and primaries that die soon after. Of two tablets the replica is the only acker, which cannot be
+/// replaced.
+fn strangers(random: &mut Random, focus: Focus, hosts: usize) -> Vec<Fault> {
+    let wanted = focus == Focus::Strangers || (focus == Focus::All && random.chance(20));
+    if !wanted || hosts < 3 {
+        return Vec::new();
+    }
+    let count = random.between(1, 3);
+    let pair = |_| {
+        let write = Fault {
+            at_ms: random.between(1_500, FAULTS_END_MS - 1),
+            lasts_ms: 1,
+            kind: Kind::WriteOnReplica {
+                host: random.between(0, hosts as u64 - 1) as usize,
+            },
+        };
+        let death = Fault {
+            at_ms: (write.at_ms + random.between(0, 15_000)).min(FAULTS_END_MS - 1),
+            lasts_ms: 50,
+            kind: Kind::KillPrimary,
+        };
+        [write, death]
+    };
+    (0..count).flat_map(pair).collect()
 }
 
 /// Policies that are asked for, a few in each story.

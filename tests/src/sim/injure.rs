@@ -1,14 +1,17 @@
 //! Faults happen, end, and are healed in the end.
 
 use vt_coordinator_core::intent;
+use vt_proto::{report::ThreadState, topology::Phase};
 
 use super::{
     coordinators::MEMBERS,
     faults::{Fault, Kind},
     host::Life,
+    mysqld::{Replication, What},
     network::Node,
     world::{Happening, World},
 };
+use crate::check::acked_writes::STRANGERS;
 
 impl World {
     pub(super) fn fault_begins(&mut self, index: usize) {
@@ -50,6 +53,7 @@ impl World {
                     self.hosts[*host].mysqld.broken = true;
                 }
             }
+            Kind::WriteOnReplica { host } => self.write_on_replica(*host),
             Kind::IsolateHost { .. }
             | Kind::CutFromCoordinators { .. }
             | Kind::CutFromTablets { .. }
@@ -100,6 +104,28 @@ impl World {
             Kind::CutOneWay { from, to } => vec![(*from, *to)],
             _ => Vec::new(),
         }
+    }
+
+    /// Whoever does that to a primary, or to one that becomes it just now, is a client.
+    fn write_on_replica(&mut self, host: usize) {
+        let record = self.committed.replica_sets.get(&self.set);
+        let is_taking_over = record.is_some_and(|record| {
+            let record = &record.value;
+            let own = &self.hosts[host].tablet.alias;
+            let is_candidate =
+                matches!(&record.phase, Phase::Switching { candidate, .. } if candidate == own);
+            is_candidate || record.primary.as_ref() == Some(own)
+        });
+        let receives = |it: &Replication| it.io != ThreadState::Off;
+        let state = &mut self.hosts[host];
+        if is_taking_over
+            || state.life != Life::Up
+            || !state.mysqld.replication.as_ref().is_some_and(receives)
+        {
+            return;
+        }
+        self.next_value += 1;
+        state.mysqld.write(What::Write(STRANGERS + self.next_value));
     }
 
     fn reboot(&mut self, host: usize) {
