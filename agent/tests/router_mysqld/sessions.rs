@@ -227,6 +227,29 @@ async fn what_was_to_be_asked_for_goes_with_its_connection_and_that_is_told() {
     assert_eq!(warnings, []);
 }
 
+/// Who rolls back after an error gets what it wants; what else is gone is the next statement's to hear.
+#[tokio::test]
+async fn a_rollback_of_nothing_is_no_error() {
+    const TRANSACTION_LOST: u16 = 9002;
+    const SESSION_STATE_LOST: u16 = 9003;
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |_| {});
+    let mut app = router.connect().await;
+    for statement in ["SET @mine = 7", "BEGIN", "DELETE FROM product"] {
+        app.query_drop(statement).await.unwrap();
+    }
+    server.kill_sessions_of_the_router().await;
+    assert_eq!(code(app.query_drop("COMMIT").await), TRANSACTION_LOST);
+    for _ in 0..2 {
+        app.query_drop("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(
+        code(app.query_drop("SELECT @mine").await),
+        SESSION_STATE_LOST
+    );
+    assert_eq!(one::<i32>(&mut app, "SELECT 7").await, 7);
+}
+
 #[tokio::test]
 async fn what_the_next_transaction_shall_be_waits_for_it() {
     const READ_ONLY_TRANSACTION: u16 = 1792;

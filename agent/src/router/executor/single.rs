@@ -284,10 +284,8 @@ async fn keep_lease(
         return Err(RouterError::SeveralReplicaSets { first, second });
     }
     if state.is_bound() {
-        state.lose_connection();
-        return Err(RouterError::SessionStateLost {
-            replica_set: place.replica_set.to_string(),
-        });
+        // The connection ends, and what only it held is lost with it.
+        return Ok(Kept::No);
     }
     // Nobody else may ask for the warnings of this session.
     lease.connection.needs_reset |= state.pins.diagnostics;
@@ -423,6 +421,10 @@ fn survive_loss(
                 replica_set: replica_set.clone(),
             });
         }
+        return Err(RouterError::TransactionLost { replica_set });
+    }
+    if state.is_bound() && request.ends_transaction == Some(TransactionEnd::Rollback) {
+        // There is nothing to roll back. What else is gone, the next statement is told.
         return Err(RouterError::TransactionLost { replica_set });
     }
     if state.is_bound() {
