@@ -278,6 +278,7 @@ fn start_router(
         .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
     routing.read_wait = section.read_wait.unwrap_or(routing.read_wait);
     routing.slow_statement = section.slow_statement;
+    routing.log_one_of = section.log_one_of;
     routing.tls = section.tls.as_ref().map(load_tls).transpose()?;
     let registry = registry.sub_registry_with_prefix("vt_router");
     let started = Router::start(routing, topology.clone(), registry);

@@ -4,6 +4,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
+    num::NonZeroU32,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -100,6 +101,8 @@ pub struct RouterConfig {
     pub read_wait: Option<Duration>,
     /// Statements that take so long get a line in the log.
     pub slow_statement: Option<Duration>,
+    /// One of so many statements gets a line in the log.
+    pub log_one_of: Option<NonZeroU32>,
 }
 
 /// How log lines look.
@@ -271,6 +274,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
     let replica_lag_max = section.milliseconds("replica_lag_max_ms");
     let read_wait = section.milliseconds("read_wait_ms");
     let slow_statement = section.milliseconds("slow_statement_ms");
+    let log_one_of = section.positive("log_one_of");
     if let Some(users_file) = users_file.as_deref() {
         section.check_secret_file("users_file", users_file);
     }
@@ -285,6 +289,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         replica_lag_max,
         read_wait,
         slow_statement,
+        log_one_of,
     })
 }
 

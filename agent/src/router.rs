@@ -14,15 +14,16 @@ mod pool;
 mod processlist;
 mod rights;
 mod session;
-mod slow_log;
 mod socket;
 mod state;
+mod statement_log;
 pub mod topology;
 pub mod users;
 mod variables;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -43,6 +44,7 @@ use self::executor::reads::READ_WAIT_DEFAULT;
 use self::metrics::Metrics;
 use self::processlist::Processlist;
 use self::session::Phase;
+use self::statement_log::Wanted;
 use self::topology::Topology;
 use self::users::{Directory, User};
 use self::variables::Defaults;
@@ -86,6 +88,8 @@ pub struct Config {
     pub read_wait: Duration,
     /// Statements that take so long get a line in the log; `None`: none do.
     pub slow_statement: Option<Duration>,
+    /// One of so many statements gets a line in the log; `None`: none does.
+    pub log_one_of: Option<NonZeroU32>,
 }
 
 impl Config {
@@ -110,6 +114,7 @@ impl Config {
             transaction_time_max: None,
             read_wait: READ_WAIT_DEFAULT,
             slow_statement: None,
+            log_one_of: None,
         }
     }
 }
@@ -130,7 +135,7 @@ pub(crate) struct Shared {
     statement_time_max: Option<Duration>,
     transaction_time_max: Option<Duration>,
     reads: Defaults,
-    slow_statement: Option<Duration>,
+    logged: Wanted,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     connections: AtomicUsize,
@@ -174,7 +179,10 @@ impl Router {
                 replica_lag_max_ms: config.replica_lag_ms_max,
                 read_wait: config.read_wait,
             },
-            slow_statement: config.slow_statement,
+            logged: Wanted {
+                slow: config.slow_statement,
+                one_of: config.log_one_of,
+            },
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             connections: AtomicUsize::new(0),

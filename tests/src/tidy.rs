@@ -135,7 +135,7 @@ const LAYERS: &[Layers] = &[
                 "digests",
                 "pace",
                 "variables",
-                "slow_log",
+                "statement_log",
             ],
         ],
     },

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -154,6 +155,17 @@ impl Section {
                 None
             }
         }
+    }
+
+    /// A whole number above zero; `None` where it is missing.
+    pub(super) fn positive(&mut self, key: &str) -> Option<NonZeroU32> {
+        let value = self.table.remove(key)?;
+        let number = value.as_integer().and_then(|it| u32::try_from(it).ok());
+        let number = number.and_then(NonZeroU32::new);
+        if number.is_none() {
+            self.wrong(key, "must be a whole number above zero");
+        }
+        number
     }
 
     pub(super) fn endpoints(&mut self, key: &str) -> Vec<Endpoint> {

@@ -19,7 +19,7 @@ fn complete(dir: &Path) -> String {
          tls.ca = '/ca.pem'\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
          credentials_file = '{dir}/credentials.toml'\n[tablet]\nalias = 'zone1-100'\nreplica_set = 'main'\n\
          kind = 'rdonly'\nhost = '127.0.0.1'\n[mysqld]\nport = 15206\n[router]\nlisten = '127.0.0.1:15306'\n\
-         users_file = '{dir}/users.toml'\nstatement_time_max_s = 30\ntransaction_time_max_s = 60\nread_wait_ms = 0\ncell = 'zone2'\nreplica_lag_max_ms = 2000\nslow_statement_ms = 500\n[log]\nformat = 'json'\nfilter = 'debug'\n"
+         users_file = '{dir}/users.toml'\nstatement_time_max_s = 30\ntransaction_time_max_s = 60\nread_wait_ms = 0\ncell = 'zone2'\nreplica_lag_max_ms = 2000\nslow_statement_ms = 500\nlog_one_of = 1000\n[log]\nformat = 'json'\nfilter = 'debug'\n"
     )
 }
 
@@ -48,6 +48,7 @@ fn a_complete_file_is_read_with_its_defaults() {
     assert_eq!(router.cell, Some("zone2".parse().unwrap()));
     assert_eq!(router.replica_lag_max, Some(Duration::from_secs(2)));
     assert_eq!(router.slow_statement, Some(Duration::from_millis(500)));
+    assert_eq!(router.log_one_of, NonZeroU32::new(1_000));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.credentials.replication.expose(), "r");
     assert!(

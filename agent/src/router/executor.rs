@@ -30,8 +30,8 @@ use super::error::RouterError;
 use super::metrics::Metrics;
 use super::pool::Pool;
 use super::pool::settings::Untracked;
-use super::slow_log::SlowLog;
 use super::state::TransactionEnd;
+use super::statement_log::StatementLog;
 use super::topology::Topology;
 use super::variables::Defaults;
 
@@ -53,7 +53,7 @@ pub struct Worker {
     pub reads: Defaults,
     pub applied: reads::Applied,
     pub digests: Arc<ThreadDigests>,
-    pub slow_log: SlowLog,
+    pub statement_log: StatementLog,
     pub shunned: RefCell<BTreeMap<Endpoint, Instant>>,
 }
 

@@ -19,8 +19,8 @@ use super::executor::Worker;
 use super::pool::Pool;
 use super::processlist::Kill;
 use super::session::{End, Phase, Session};
-use super::slow_log::SlowLog;
 use super::socket::{Channel, Socket};
+use super::statement_log::StatementLog;
 
 /// Connections that wait to be accepted: a burst of an application that starts.
 const BACKLOG: i32 = 1024;
@@ -102,7 +102,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         reads: shared.reads,
         applied: Default::default(),
         digests: shared.digests.join(),
-        slow_log: SlowLog::new(shared.slow_statement),
+        statement_log: StatementLog::new(shared.logged),
         shunned: Default::default(),
     });
     let sweeper = tokio::task::spawn_local(Rc::clone(&worker.pool).sweep());

@@ -34,6 +34,7 @@ use super::metrics::{ErrorClass, QueryKind};
 use super::processlist::{Kill, Listed};
 use super::socket::{Channel, give_back};
 use super::state::{Broken, State, TransactionEnd, parse_database};
+use super::statement_log::Line;
 use super::users::Needs;
 
 use self::rights::renew_account;
@@ -337,7 +338,7 @@ impl Session {
                 affected_rows: summary.map_or(0, |summary| summary.affected_rows),
             };
             self.worker.digests.record(digest, outcome);
-            self.log_if_slow(digest, outcome);
+            self.log_if_wanted(digest, outcome);
         }
         if let Ok(Summary { error: Some(_), .. }) = &result {
             self.worker.metrics.count_error(ErrorClass::server);
@@ -346,15 +347,20 @@ impl Session {
     }
 
     /// With the text as the digests know it: literals are nobody's business in a log.
-    fn log_if_slow(&self, digest: DigestId, outcome: Outcome) {
-        let Some(left_out) = self.worker.slow_log.admit(outcome.elapsed, Instant::now()) else {
+    fn log_if_wanted(&self, digest: DigestId, outcome: Outcome) {
+        let log = &self.worker.statement_log;
+        let Some(line) = log.admit(outcome.elapsed, Instant::now()) else {
             return;
         };
         let Some(name) = self.worker.digests.name(digest) else {
             return;
         };
-        tracing::warn!(
-            took_ms = outcome.elapsed.as_millis(),
+        let (left_out, what) = match line {
+            Line::Slow { left_out } => (left_out, "slow statement"),
+            Line::Sample { left_out } => (left_out, "sampled statement"),
+        };
+        tracing::info!(
+            took_us = outcome.elapsed.as_micros(),
             user = %self.state.user,
             database = %self.state.database_name(),
             connection = self.connection_id(),
@@ -363,7 +369,7 @@ impl Session {
             is_error = outcome.is_error,
             left_out,
             statement = %String::from_utf8_lossy(&name.text),
-            "slow statement"
+            "{what}"
         );
     }
 

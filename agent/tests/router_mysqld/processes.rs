@@ -1,6 +1,7 @@
 //! SHOW PROCESSLIST, SHOW VITRAIL SESSIONS and QUERIES, KILL, and clients that leave: what runs for nobody is ended at the server.
 
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -304,6 +305,7 @@ async fn what_is_slow_is_in_the_log_without_its_literals() {
     let server = Mysqld::start().await;
     let router = TestRouter::start(&server, |config| {
         config.slow_statement = Some(Duration::from_millis(300));
+        config.log_one_of = NonZeroU32::new(1);
     });
     let mut app = router.connect().await;
     app.query_drop("SELECT 'quick'").await.unwrap();
@@ -312,7 +314,9 @@ async fn what_is_slow_is_in_the_log_without_its_literals() {
         .unwrap();
     app.exec_drop("SELECT SLEEP(?)", (0.4,)).await.unwrap();
     // A line is written after the answer, and before the next one.
-    app.query_drop("SELECT 'quick'").await.unwrap();
+    for _ in 0..2 {
+        app.query_drop("SELECT 'quick'").await.unwrap();
+    }
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text
         .lines()
@@ -330,6 +334,13 @@ async fn what_is_slow_is_in_the_log_without_its_literals() {
         );
     }
     assert!(!text.contains("quick"));
+    // The others are samples, without their literals as well.
+    let is_sample = |line: &&str| line.contains("sampled statement");
+    let mut samples = text.lines().filter(is_sample);
+    assert!(
+        samples.any(|line| line.ends_with("statement=SELECT ?")),
+        "{text}"
+    );
 }
 
 #[tokio::test]
