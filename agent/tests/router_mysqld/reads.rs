@@ -133,6 +133,24 @@ async fn what_a_replica_has_not_in_time_the_primary_answers() {
     assert_eq!(read(&mut app).await, (1, primary));
     app.query_drop("USE `shop@rdonly`").await.unwrap();
     assert_eq!(code(app.query_drop(WHO).await), 9007, "there is none");
+    // What a session keeps on a replica that has not its own write yet: neither the replica nor the primary may answer.
+    let mut bound = connect(&router, "shop").await;
+    bound.query_drop(INSERT).await.unwrap();
+    for statement in [
+        "USE `shop@replica`",
+        "SET vitrail_read_wait_ms = 0",
+        "SET @kept = 1",
+        "SET vitrail_read_wait_ms = DEFAULT",
+    ] {
+        bound.query_drop(statement).await.unwrap();
+    }
+    assert_eq!(code(bound.query_drop(WHO).await), 9011);
+    bound
+        .query_drop("SET vitrail_read_wait_ms = 0")
+        .await
+        .unwrap();
+    let kept: Option<u8> = bound.query_first("SELECT @kept").await.unwrap();
+    assert_eq!(kept, Some(1), "the session goes on");
     let mut keeps = connect(&router, "shop@replica").await;
     keeps.query_drop("SET @kept = 1").await.unwrap();
     keeps.query_drop("USE shop").await.unwrap();
@@ -141,7 +159,7 @@ async fn what_a_replica_has_not_in_time_the_primary_answers() {
     let patient = pair.router(PATIENCE);
     let mut app = connect(&patient, "shop@split").await;
     app.query_drop(INSERT).await.unwrap();
-    assert_eq!(read(&mut app).await, (2, replica));
+    assert_eq!(read(&mut app).await, (3, replica));
 }
 
 #[tokio::test]
