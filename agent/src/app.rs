@@ -276,6 +276,9 @@ fn start_router(
     routing.replica_lag_ms_max = section
         .replica_lag_max
         .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+    routing.client_write_time_max = section
+        .client_write_time_max
+        .unwrap_or(routing.client_write_time_max);
     routing.read_wait = section.read_wait.unwrap_or(routing.read_wait);
     routing.slow_statement = section.slow_statement;
     routing.log_one_of = section.log_one_of;

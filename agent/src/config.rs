@@ -97,6 +97,8 @@ pub struct RouterConfig {
     pub cell: Option<CellName>,
     /// Replicas that lag more behind do not answer.
     pub replica_lag_max: Option<Duration>,
+    /// A client that takes nothing of its answer for so long is left. `None`: the router's default.
+    pub client_write_time_max: Option<Duration>,
     /// How long a read waits on a replica for what its session wrote; zero: it does not. `None`: the router's default.
     pub read_wait: Option<Duration>,
     /// Statements that take so long get a line in the log.
@@ -270,6 +272,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
     };
     let statement_time_max = section.seconds("statement_time_max_s");
     let transaction_time_max = section.seconds("transaction_time_max_s");
+    let client_write_time_max = section.seconds("client_write_time_max_s");
     let cell = section.optional_as("cell", |text| parse::<CellName>(&text));
     let replica_lag_max = section.milliseconds("replica_lag_max_ms");
     let read_wait = section.milliseconds("read_wait_ms");
@@ -285,6 +288,7 @@ fn resolve_router(mut section: Section, errors: &mut Vec<String>) -> Option<Rout
         tls,
         statement_time_max,
         transaction_time_max,
+        client_write_time_max,
         cell,
         replica_lag_max,
         read_wait,

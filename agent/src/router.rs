@@ -51,6 +51,8 @@ use self::variables::Defaults;
 
 /// Clients of one router, unless configured. Each costs a few kilobytes while idle.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
+/// As long as a server waits (its `net_write_timeout`).
+pub const CLIENT_WRITE_TIME_MAX_DEFAULT: Duration = Duration::from_secs(60);
 /// Longest command of a client, unless configured: the server's default `max_allowed_packet`.
 pub const PACKET_LENGTH_MAX_DEFAULT: usize = 64 << 20;
 /// Version that clients are told, unless configured.
@@ -84,6 +86,8 @@ pub struct Config {
     pub statement_time_max: Option<Duration>,
     /// Transactions that are open for longer are rolled back between two statements; `None`: no limit.
     pub transaction_time_max: Option<Duration>,
+    /// A client that takes nothing of its answer for so long loses its connection, and the server its statement.
+    pub client_write_time_max: Duration,
     /// How long a read waits on a replica for what its session wrote, before the primary answers it; zero: it does not.
     pub read_wait: Duration,
     /// Statements that take so long get a line in the log; `None`: none do.
@@ -112,6 +116,7 @@ impl Config {
             replica_lag_ms_max: None,
             statement_time_max: None,
             transaction_time_max: None,
+            client_write_time_max: CLIENT_WRITE_TIME_MAX_DEFAULT,
             read_wait: READ_WAIT_DEFAULT,
             slow_statement: None,
             log_one_of: None,
@@ -134,6 +139,7 @@ pub(crate) struct Shared {
     cell: Option<CellName>,
     statement_time_max: Option<Duration>,
     transaction_time_max: Option<Duration>,
+    client_write_time_max: Duration,
     reads: Defaults,
     logged: Wanted,
     metrics: Metrics,
@@ -175,6 +181,7 @@ impl Router {
             cell: config.cell,
             statement_time_max: config.statement_time_max,
             transaction_time_max: config.transaction_time_max,
+            client_write_time_max: config.client_write_time_max,
             reads: Defaults {
                 replica_lag_max_ms: config.replica_lag_ms_max,
                 read_wait: config.read_wait,

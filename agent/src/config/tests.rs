@@ -19,7 +19,7 @@ fn complete(dir: &Path) -> String {
          tls.ca = '/ca.pem'\ndata_dir = '{dir}/agent'\nhttp_listen = '127.0.0.1:15201'\n\
          credentials_file = '{dir}/credentials.toml'\n[tablet]\nalias = 'zone1-100'\nreplica_set = 'main'\n\
          kind = 'rdonly'\nhost = '127.0.0.1'\n[mysqld]\nport = 15206\n[router]\nlisten = '127.0.0.1:15306'\n\
-         users_file = '{dir}/users.toml'\nstatement_time_max_s = 30\ntransaction_time_max_s = 60\nread_wait_ms = 0\ncell = 'zone2'\nreplica_lag_max_ms = 2000\nslow_statement_ms = 500\nlog_one_of = 1000\n[log]\nformat = 'json'\nfilter = 'debug'\n"
+         users_file = '{dir}/users.toml'\nstatement_time_max_s = 30\ntransaction_time_max_s = 60\nclient_write_time_max_s = 20\nread_wait_ms = 0\ncell = 'zone2'\nreplica_lag_max_ms = 2000\nslow_statement_ms = 500\nlog_one_of = 1000\n[log]\nformat = 'json'\nfilter = 'debug'\n"
     )
 }
 
@@ -44,6 +44,7 @@ fn a_complete_file_is_read_with_its_defaults() {
     let router = config.router.as_ref().unwrap();
     assert_eq!(router.statement_time_max, Some(Duration::from_secs(30)));
     assert_eq!(router.transaction_time_max, Some(Duration::from_secs(60)));
+    assert_eq!(router.client_write_time_max, Some(Duration::from_secs(20)));
     assert_eq!(router.read_wait, Some(Duration::ZERO));
     assert_eq!(router.cell, Some("zone2".parse().unwrap()));
     assert_eq!(router.replica_lag_max, Some(Duration::from_secs(2)));

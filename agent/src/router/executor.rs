@@ -49,6 +49,8 @@ pub struct Worker {
     pub cell: Option<CellName>,
     /// A statement that takes longer is ended.
     pub statement_time_max: Option<Duration>,
+    /// A client that takes nothing of its answer for so long is left.
+    pub client_write_time_max: Duration,
     /// What replicas may answer, for sessions that have not said so themselves.
     pub reads: Defaults,
     pub applied: reads::Applied,

@@ -99,6 +99,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Resu
         metrics: shared.metrics.clone(),
         cell: shared.cell.clone(),
         statement_time_max: shared.statement_time_max,
+        client_write_time_max: shared.client_write_time_max,
         reads: shared.reads,
         applied: Default::default(),
         digests: shared.digests.join(),

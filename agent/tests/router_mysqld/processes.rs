@@ -1,6 +1,6 @@
 //! SHOW PROCESSLIST, SHOW VITRAIL SESSIONS and QUERIES, KILL, and clients that leave: what runs for nobody is ended at the server.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -394,4 +394,33 @@ async fn what_sessions_hold_is_told() {
         .unwrap();
     let rows: Vec<Row> = reader.query("SHOW VITRAIL SESSIONS").await.unwrap();
     assert_eq!(rows.len(), 1, "others are nobody's business: {rows:?}");
+}
+
+/// It takes nothing of a long answer, and does not go away either.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_its_answer_keeps_no_connection() {
+    let server = Mysqld::start().await;
+    let router = TestRouter::start(&server, |config| {
+        config.threads = 1;
+        config.pool.connections = 1;
+        config.pool.wait = PATIENCE;
+        config.client_write_time_max = Duration::from_millis(500);
+    });
+    let port = router.handle.local_address().port();
+    let mut silent = RawClient::login(port, NEW, "caching_sha2_password");
+    // More than the buffers of all sockets on the way hold.
+    let long = b"\x03WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT REPEAT('x', 100000) FROM n";
+    silent.write_packet(0, long);
+    let mut other = router.connect().await;
+    let answer: Option<u8> = other.query_first("SELECT 7").await.unwrap();
+    assert_eq!(answer, Some(7));
+    // What it has not taken it gets no more.
+    let (mut taken, mut buffer) = (0, vec![0; 1 << 20]);
+    loop {
+        match silent.stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => taken += length,
+        }
+    }
+    assert!(taken < 90_000_000, "{taken}");
 }

@@ -140,14 +140,8 @@ impl Relay<'_> {
                 }
             };
             if pass.ready > 0 {
-                let server = &mut self.connection.channel;
-                tokio::select! {
-                    biased;
-                    result = server.forward(pass.ready, self.client) => if let Err(error) = result {
-                        return Relayed::Client(error);
-                    },
-                    // A client that does not read would keep it for ever.
-                    () = self.state.process.ended() => return Relayed::Abandoned,
+                if let Err(end) = self.send_on(pass.ready).await {
+                    return end;
                 }
                 sent_any = true;
             }
@@ -194,6 +188,28 @@ impl Relay<'_> {
                 .boundary()
                 .filter(|_| sent_any && self.connection.channel.input().is_empty());
             return Relayed::Lost { sent_any, boundary };
+        }
+    }
+
+    /// Sends the first bytes of the input to the client.
+    async fn send_on(&mut self, ready: usize) -> Result<(), Relayed> {
+        let server = &mut self.connection.channel;
+        let limit = self.worker.client_write_time_max;
+        tokio::select! {
+            biased;
+            result = server.forward(ready, self.client) => result.map_err(Relayed::Client),
+            // A client that does not read would keep it for ever.
+            () = self.state.process.ended() => Err(Relayed::Abandoned),
+            // Made only where it is waited for.
+            () = async { sleep(limit).await } => {
+                tracing::info!(
+                    user = %self.state.user,
+                    peer = %self.state.process.peer,
+                    limit_s = limit.as_secs(),
+                    "a client takes nothing of its answer and is left"
+                );
+                Err(Relayed::Abandoned)
+            }
         }
     }
 
