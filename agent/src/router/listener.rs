@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -141,12 +142,13 @@ fn accept(worker: &Rc<Worker>, shared: &Arc<Shared>, stream: TcpStream, peer: So
     let client = Channel::new(Socket::Plain(stream));
     let is_too_many = shared.connections.load(Ordering::Relaxed) > shared.connections_max;
     let session = Session::new(Rc::clone(worker), Arc::clone(shared), client, peer, id);
+    // Boxed before it is spawned: a task that moved the session into it would keep the room for a second one.
+    let served: Pin<Box<dyn Future<Output = End>>> = match is_too_many {
+        true => Box::pin(session.turn_away(RouterError::TooManyConnections)),
+        false => Box::pin(session.serve()),
+    };
     tokio::task::spawn_local(async move {
-        let end = if is_too_many {
-            session.turn_away(RouterError::TooManyConnections).await
-        } else {
-            Box::pin(session.serve()).await
-        };
+        let end = served.await;
         drop(count);
         match end {
             End::Quit => {}
