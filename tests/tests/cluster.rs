@@ -164,18 +164,22 @@ async fn serve_clients(cluster: &LocalCluster) -> anyhow::Result<()> {
         places.extend(std::env::split_paths(&path));
         path = std::env::join_paths(places)?;
     }
-    let running = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/run"))
+    let mut clients = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/run"));
+    clients
         .env("PATH", path)
         .env("VT_HOST", &router.host)
         .env("VT_PORT", router.port.to_string())
         .env("VT_USER", &router.user)
         .env("VT_PASSWORD", &router.password)
-        .env("VT_KEYSPACE", KEYSPACE)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(CLIENTS_TIMEOUT, running).await;
-    let output = output.context("the clients do not end")??;
+        .env("VT_KEYSPACE", KEYSPACE);
+    succeeds(&mut clients, CLIENTS_TIMEOUT).await
+}
+
+/// Runs a script to its end, and tells what it said where it fails.
+async fn succeeds(script: &mut Command, limit: Duration) -> anyhow::Result<()> {
+    let running = script.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(limit, running).await;
+    let output = output.context("it does not end")??;
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     ensure!(
