@@ -68,6 +68,7 @@ const PORT_LOOK_PAUSE: Duration = Duration::from_millis(20);
 pub async fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     prepare_directory(&config.data_dir)?;
     let _lock = take_lock(&config.data_dir)?;
+    // Where it stays taken, the bind says so.
     wait_until_free(config.http_listen).await.ok();
     let listener = http::bind(config.http_listen).await?;
     if let Some(section) = &config.router {

@@ -68,7 +68,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) phase: watch::Receiver<Phase>,
     listed: Listed,
-    /// Since when a transaction is open, where that is limited.
+    /// Since when a transaction is open.
     transaction_since: Option<Instant>,
 }
 
